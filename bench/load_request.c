@@ -1,0 +1,140 @@
+/* load_request.c -- a server's requests: 50 to 200 blocks of mixed sizes, some of them strings that grow by
+ * realloc, freed together at the end, but for a few that replace something in the session.
+ *
+ * An op is a request. `live` is the number of blocks that sessions keep, shared out over the threads.
+ * Modes: plain, and latency: the same, with a clock and the thread's counters read around each malloc and
+ * free. It reports the calls that took longer than 10 us and 1 ms and the longest, without those in which the
+ * thread was switched out or a page was touched for the first time. Its seconds are not the allocator's.
+ */
+#include "load.h"
+
+enum { BLOCKS_MIN = 50, BLOCKS_MAX = 200, STRING_STEPS = 6, SLOW_NS = 10 * 1000, STALL_NS = 1000 * 1000 };
+
+static const struct load_shape shape = {
+    .name = "request",
+    .modes = {{"plain", 50000, 1}, {"latency", 5000, 1}},
+    .live = 20000,
+    .min_size = 16,
+    .max_size = 4096,
+};
+
+/* What latency mode saw; a worker's own. */
+struct latency {
+    uint64_t calls, slow, stalls, longest_ns;
+    _Alignas(LOAD_LINE_BYTES) char end[LOAD_LINE_BYTES];
+};
+
+static struct latency *latencies; /* NULL in plain mode */
+
+static uint64_t clock_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* Switches and faults of this thread so far: a call in which the sum moves is not counted. */
+static long disturbances(void) {
+    struct rusage u;
+    getrusage(RUSAGE_THREAD, &u);
+    return u.ru_nivcsw + u.ru_nvcsw + u.ru_minflt + u.ru_majflt;
+}
+
+static void latency_note(struct latency *l, uint64_t ns) {
+    l->calls++;
+    l->slow += ns > SLOW_NS;
+    l->stalls += ns > STALL_NS;
+    l->longest_ns = ns > l->longest_ns ? ns : l->longest_ns;
+}
+
+static void *timed_malloc(struct worker *w, size_t size) {
+    long before = disturbances();
+    uint64_t t = clock_ns();
+    void *p = malloc(size);
+    t = clock_ns() - t;
+    if (disturbances() == before)
+        latency_note(&latencies[w->id], t);
+    return p;
+}
+
+static void timed_free(struct worker *w, void *p) {
+    long before = disturbances();
+    uint64_t t = clock_ns();
+    free(p);
+    t = clock_ns() - t;
+    if (disturbances() == before)
+        latency_note(&latencies[w->id], t);
+}
+
+static void *request_make(struct worker *w, size_t size) {
+    return block_sign(w, __builtin_expect(latencies != NULL, 0) ? timed_malloc(w, size) : malloc(size), size);
+}
+
+static void request_drop(struct worker *w, void *p) {
+    block_check(w, p);
+    if (__builtin_expect(latencies != NULL, 0))
+        timed_free(w, p);
+    else
+        free(p);
+}
+
+/* A string: begins small, doubles a few times, and is cut to what it needs. */
+static void *make_string(struct worker *w) {
+    size_t size = 32;
+    void *p = request_make(w, size);
+    for (uint64_t steps = load_below(w, STRING_STEPS); steps > 0; steps--) {
+        block_check(w, p);
+        size *= 2;
+        p = block_sign(w, realloc(p, size), size);
+    }
+    block_check(w, p);
+    size -= size / 4;
+    return block_sign(w, realloc(p, size), size);
+}
+
+static void request(struct worker *w, void **session, uint64_t kept) {
+    void *block[BLOCKS_MAX];
+    unsigned n = BLOCKS_MIN + (unsigned)load_below(w, BLOCKS_MAX - BLOCKS_MIN + 1);
+    for (unsigned i = 0; i < n; i++)
+        block[i] = i % 8 == 0 ? make_string(w) : request_make(w, load_size(w));
+    for (unsigned i = 0; i < n; i++) {
+        if (i % 32 != 31 || kept == 0) {
+            request_drop(w, block[i]);
+            continue;
+        }
+        void **slot = &session[load_below(w, kept)];
+        if (*slot)
+            request_drop(w, *slot);
+        *slot = block[i];
+    }
+}
+
+static void serve(struct worker *w) {
+    for (uint64_t i = 0; i < w->ops; i++)
+        request(w, w->slots, w->live);
+    for (uint64_t i = 0; i < w->live; i++)
+        block_clear(w, &w->slots[i]);
+}
+
+static void summary(void) {
+    struct latency all = {0};
+    for (unsigned i = 0; i < load.threads; i++) {
+        const struct latency *l = &latencies[i];
+        all.calls += l->calls;
+        all.slow += l->slow;
+        all.stalls += l->stalls;
+        all.longest_ns = l->longest_ns > all.longest_ns ? l->longest_ns : all.longest_ns;
+    }
+    load_note("timed_calls", all.calls);
+    load_note("above_10us", all.slow);
+    load_note("above_1ms", all.stalls);
+    load_note("longest_ns", all.longest_ns);
+}
+
+int main(int argc, char **argv) {
+    load_parse(argc, argv, &shape);
+    if (load_mode_is("latency")) {
+        latencies = load_pages(load.threads * sizeof *latencies);
+        load.summary = summary;
+    }
+    return load_run(serve, load.live / load.threads + 1);
+}
