@@ -1,0 +1,235 @@
+/* api/alloc.c -- start here: malloc, calloc, free and the map of what they do.
+ *
+ *   malloc(n)   n <= 32 KiB   pop from the class's magazine          cache/cache.h
+ *               empty         spare, depot, slabs                    cache/cache.c, central/depot.c, central/bin.c
+ *               <= 256 KiB    the same, by way of gr_malloc_slow
+ *               <= 32 MiB     a run of granules                      page/large.c
+ *               above         a mapping of its own                   page/huge.c
+ *   free(p)     the page map's byte: a class -> push on its magazine; full -> spare, depot, bitmaps; large -> the run;
+ *               nothing of ours -> huge, or a misuse
+ */
+#include "api/alloc.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "central/depot.h"
+#include "granary.h"
+#include "os/fatal.h"
+#include "os/options.h"
+#include "page/huge.h"
+#include "page/large.h"
+
+enum {
+    CLEAN_FROM_BYTES = 4096, /* calloc of so much looks for a block that is known to be zero */
+};
+
+/* ---- out of memory: whatever is cached anywhere within reach goes back first ---- */
+
+static void scavenge(struct cache *self) {
+    if (self)
+        gr_cache_flush(self, false);
+    for (unsigned class = 1; class <= CLASSES; class++) {
+        gr_depot_dissolve(class);
+        gr_bin_trim(class, UINT32_MAX);
+        gr_bin_trim(class, UINT32_MAX);
+    }
+}
+
+void *gr_alloc_large(size_t n, size_t align, bool zero) {
+    if (n <= PTRDIFF_MAX && align <= PTRDIFF_MAX) {
+        for (int attempt = 0; attempt < 2; attempt++) {
+            void *p = n <= (size_t)LARGE_MAX_GRANULES * GRANULE_BYTES && align <= (size_t)LARGE_MAX_GRANULES * GRANULE_BYTES
+                          ? gr_large_alloc(n, align, zero)
+                          : gr_huge_alloc(n, align);
+            if (p)
+                return p;
+            struct cache *self = gr_thread_cache_slow();
+            if (self)
+                cache_enter_owner(self);
+            scavenge(self);
+            if (self)
+                cache_leave_owner(self);
+        }
+    }
+    errno = ENOMEM;
+    return NULL;
+}
+
+static void *refill(unsigned class, bool want_clean, bool *clean) {
+    *clean = false;
+    for (int attempt = 0;; attempt++) {
+        struct cache *self = gr_thread_cache_slow();
+        void *p = NULL;
+        if (self) {
+            cache_enter_owner(self);
+            if (attempt)
+                scavenge(self);
+            if ((p = cache_pop_owner(self, class)) == NULL) { /* a repair or the hook may have filled it */
+                if (want_clean && (p = gr_cache_clean_block(self, class)))
+                    *clean = true;
+                else
+                    p = gr_cache_refill(self, class, clean);
+            }
+            cache_leave_owner(self);
+        } else {
+            if (attempt)
+                scavenge(NULL);
+            p = gr_direct_alloc(class);
+        }
+        if (p)
+            return p;
+        if (attempt) {
+            errno = ENOMEM;
+            return NULL;
+        }
+    }
+}
+
+void *gr_alloc_class_slow(unsigned class) {
+    bool clean;
+    return refill(class, false, &clean);
+}
+
+void *gr_malloc_slow(size_t n) {
+    if (GR_UNLIKELY(n > SMALL_MAX_BYTES))
+        return gr_alloc_large(n, 1, false);
+    unsigned class = gr_class_of(n);
+    if (n > STEPPED_MAX_BYTES) {
+        void *p = cache_pop_owner(gr_self, class);
+        if (p)
+            return p;
+    }
+    return gr_alloc_class_slow(class);
+}
+
+void *gr_calloc(size_t n) {
+    if (n > SMALL_MAX_BYTES) {
+        void *p = gr_alloc_large(n, 1, true);
+        return p; /* huge mappings are zero, large runs were cleared where dirty */
+    }
+    unsigned class = gr_class_of(n);
+    bool clean = false;
+    void *p = cache_pop_owner(gr_self, class);
+    if (GR_UNLIKELY(!p))
+        p = refill(class, n >= CLEAN_FROM_BYTES, &clean);
+    if (p && !clean)
+        memset(p, 0, class_bytes(class));
+    return p;
+}
+
+/* ---- free ---- */
+
+GR_COLD GR_NORETURN static void not_a_block(const void *p, const char *call) {
+    size_t freed = gr_large_freed_bytes(p);
+    if (freed && !((uintptr_t)p & (GRANULE_BYTES - 1)))
+        gr_fatal_block("double free", call, p, freed);
+    if (region_granule(p) < REGION_GRANULES && region_base())
+        gr_fatal_pointer("invalid free", call, p, "points into free memory: freed before, or never allocated");
+    gr_fatal_pointer("foreign pointer", call, p, "was not allocated here");
+}
+
+static bool is_large_start(const void *p) { return !((uintptr_t)p & (GRANULE_BYTES - 1)); }
+
+void gr_free_checked(void *p, const char *call) {
+    if (!p)
+        return;
+    unsigned class = page_class_of(p);
+    if (GR_LIKELY(class && class <= CLASSES)) {
+        struct cache *self = gr_thread_cache_slow();
+        if (!self) {
+            gr_direct_free(class, p, call);
+            return;
+        }
+        if (*self->top[class] == p)
+            gr_fatal_block("double free", call, p, class_bytes(class));
+        cache_enter_owner(self);
+        if (!cache_push_owner(self, class, p))
+            gr_cache_overflow(self, class, p);
+        cache_leave_owner(self);
+    } else if (class == CLASS_LARGE && is_large_start(p)) {
+        if (!gr_large_free(p))
+            not_a_block(p, call);
+    } else if (class) {
+        gr_fatal_pointer("invalid free", call, p, "is not the start of a block (inside a large one)");
+    } else if (!gr_huge_free(p)) {
+        not_a_block(p, call);
+    }
+}
+
+void gr_free_slow(void *p) { gr_free_checked(p, "free"); }
+
+size_t gr_usable(const void *p, const char *call) {
+    unsigned class = page_class_of(p);
+    struct block_place at;
+    if (GR_LIKELY(class && class <= CLASSES)) {
+        if (!block_find(p, class, &at))
+            gr_fatal_inside(call, p, class_bytes(class));
+        return class_bytes(class);
+    }
+    if (class == CLASS_LARGE && is_large_start(p))
+        return gr_large_bytes(p);
+    size_t huge = class ? 0 : gr_huge_bytes(p);
+    if (!huge && class)
+        gr_fatal_pointer("invalid free", call, p, "is not the start of a block (inside a large one)");
+    if (!huge)
+        not_a_block(p, call);
+    return huge;
+}
+
+/* Usable bytes that a request would get; what a sized free must agree with. 0 above PTRDIFF_MAX. */
+static size_t usable_of_request(size_t n, size_t align) {
+    unsigned class = align <= MIN_ALIGN ? (n <= SMALL_MAX_BYTES ? gr_class_of(n) : 0) : gr_class_of_aligned(n, align);
+    if (class)
+        return class_bytes(class);
+    if (n > PTRDIFF_MAX || align > PTRDIFF_MAX)
+        return 0;
+    if (n <= (size_t)LARGE_MAX_GRANULES * GRANULE_BYTES && align <= (size_t)LARGE_MAX_GRANULES * GRANULE_BYTES)
+        return round_up(n ? n : 1, GRANULE_BYTES);
+    return round_up(n ? n : 1, os_page_bytes());
+}
+
+void gr_free_sized_slow(void *p, size_t n, size_t align, const char *call) {
+    if (!p)
+        return;
+    size_t have = gr_usable(p, call), want = usable_of_request(n, align);
+    /* realloc may leave a huge block where a large one would do, and the other way round. */
+    if (have != want && (have <= SMALL_MAX_BYTES || n > have || want <= SMALL_MAX_BYTES))
+        gr_fatal_size(call, p, n, have);
+    gr_free_checked(p, call);
+}
+
+/* ---- the public names ---- */
+
+void *granary_malloc(size_t size) { return api_malloc(size); }
+void granary_free(void *ptr) { api_free(ptr); }
+
+void *granary_calloc(size_t count, size_t size) {
+    size_t n;
+    if (GR_UNLIKELY(__builtin_mul_overflow(count, size, &n))) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return gr_calloc(n);
+}
+
+size_t granary_malloc_usable_size(const void *ptr) { return ptr ? gr_usable(ptr, "malloc_usable_size") : 0; }
+
+void granary_free_sized(void *ptr, size_t size) { api_free_sized(ptr, size, "free_sized"); }
+
+void granary_free_aligned_sized(void *ptr, size_t alignment, size_t size) {
+    gr_free_sized_slow(ptr, size, is_power_of_two(alignment) ? alignment : MIN_ALIGN, "free_aligned_sized");
+}
+
+size_t granary_nallocx(size_t size, int flags) {
+    return usable_of_request(size, (size_t)1 << (flags & 63));
+}
+
+void granary_sdallocx(void *ptr, size_t size, int flags) {
+    gr_free_sized_slow(ptr, size, (size_t)1 << (flags & 63), "sdallocx");
+}
+
+const char *granary_version(void) { return "0.1.0"; }
+
+GR_CTOR static void at_load(void) { gr_options_read(); }

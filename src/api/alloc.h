@@ -1,0 +1,58 @@
+/* api/alloc.h -- the fast paths behind every name that malloc and free have. */
+#ifndef API_ALLOC_H
+#define API_ALLOC_H
+
+#include "cache/thread.h"
+
+/* n > SMALL_MAX_BYTES or an alignment that no class serves. NULL and ENOMEM without memory. */
+void *gr_alloc_large(size_t n, size_t align, bool zero);
+
+/* A block of a class; the magazine was empty. NULL and ENOMEM without memory. */
+void *gr_alloc_class_slow(unsigned class);
+
+/* calloc's, after the product; realloc's. */
+void *gr_calloc(size_t n);
+void *gr_realloc(void *p, size_t n, const char *call);
+
+/* Usable bytes of a live block; ends the program, naming `call`, if p is none. */
+size_t gr_usable(const void *p, const char *call);
+
+/* free of a block by its size and alignment: wrong ones end the program. */
+void gr_free_sized_slow(void *p, size_t n, size_t align, const char *call);
+
+/* The one place where a fast path's free ends up. */
+void gr_free_checked(void *p, const char *call);
+
+GR_INLINE void *api_malloc(size_t n) {
+    struct cache *self = gr_self;
+    unsigned class;
+    if (GR_LIKELY(n <= LINEAR_MAX_BYTES))
+        class = self->class_by_16[(n + 15) / 16];
+    else if (GR_LIKELY(n <= STEPPED_MAX_BYTES))
+        class = gr_class_by_128[(n + 127) / 128];
+    else
+        return gr_malloc_slow(n);
+    void *p = cache_pop_owner(self, class);
+    return GR_LIKELY(p != NULL) ? p : gr_malloc_slow(n);
+}
+
+GR_INLINE void api_free(void *p) {
+    size_t granule = region_granule(p);
+    if (GR_UNLIKELY(granule >= REGION_GRANULES)) {
+        gr_free_slow(p);
+        return;
+    }
+    if (GR_UNLIKELY(!cache_push_owner(gr_self, page_class(granule), p)))
+        gr_free_slow(p);
+}
+
+/* No look at the page map: a wrong size is found where the block returns to its slab. */
+GR_INLINE void api_free_sized(void *p, size_t n, const char *call) {
+    struct cache *self = gr_self;
+    if (GR_LIKELY(n <= LINEAR_MAX_BYTES) && GR_LIKELY(p != NULL) &&
+        GR_LIKELY(cache_push_owner(self, self->class_by_16[(n + 15) / 16], p)))
+        return;
+    gr_free_sized_slow(p, n, 1, call);
+}
+
+#endif

@@ -1,0 +1,41 @@
+/* base/bits.h -- words as sets of bits, sizes as powers of two. Pure functions. */
+#ifndef BASE_BITS_H
+#define BASE_BITS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/compiler.h"
+
+/* Position of the lowest, highest set bit; v is not 0. */
+GR_INLINE unsigned bits_lowest(uint64_t v) { return (unsigned)__builtin_ctzll(v); }
+GR_INLINE unsigned bits_highest(uint64_t v) { return 63u - (unsigned)__builtin_clzll(v); }
+GR_INLINE unsigned bits_count(uint64_t v) { return (unsigned)__builtin_popcountll(v); }
+
+/* n ones from bit `from` on; from + n <= 64. */
+GR_INLINE uint64_t bits_span(unsigned from, unsigned n) {
+    return n >= 64 ? ~0ull : ((1ull << n) - 1) << from;
+}
+
+/* The lowest k of the bits set in v. */
+GR_INLINE uint64_t bits_lowest_k(uint64_t v, unsigned k) {
+    if (bits_count(v) <= k)
+        return v;
+    uint64_t kept = 0;
+    for (; k; k--) {
+        kept |= v & (0 - v);
+        v &= v - 1;
+    }
+    return kept;
+}
+
+GR_INLINE bool is_power_of_two(size_t n) { return n && !(n & (n - 1)); }
+
+/* Rounds up to a multiple of `unit`, a power of two; the caller rules out overflow. */
+GR_INLINE size_t round_up(size_t n, size_t unit) { return (n + unit - 1) & ~(unit - 1); }
+
+GR_INLINE size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
+GR_INLINE size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
+
+#endif

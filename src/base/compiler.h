@@ -1,0 +1,49 @@
+/* base/compiler.h -- the only place that names a compiler.
+ *
+ * PURPOSE     Attributes and builtins under names of our own, for gcc and clang.
+ */
+#ifndef BASE_COMPILER_H
+#define BASE_COMPILER_H
+
+#define GR_LIKELY(x)   __builtin_expect(!!(x), 1)
+#define GR_UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+#define GR_INLINE   static inline __attribute__((always_inline))
+#define GR_NOINLINE __attribute__((noinline))
+#define GR_COLD     __attribute__((noinline, cold))
+#define GR_NORETURN __attribute__((noreturn))
+#define GR_WEAK     __attribute__((weak))
+#define GR_EXPORT   __attribute__((visibility("default")))
+#define GR_ALIAS(of) __attribute__((alias(#of), visibility("default")))
+#define GR_LINE     __attribute__((aligned(64)))
+#define GR_PAGE     __attribute__((aligned(4096)))
+#define GR_CTOR     __attribute__((constructor(101)))
+
+/* The loader gives initial-exec variables a fixed offset from the thread pointer: one load, never a call. */
+#define GR_TLS _Thread_local __attribute__((tls_model("initial-exec")))
+
+#define GR_PREFETCH(p) __builtin_prefetch((p), 1, 3)
+
+/* Orders plain accesses against a signal handler of the same thread; no instruction. */
+#define GR_SIGNAL_FENCE() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+
+/* Publishes *at = v after all that was stored before it, as a forked child sees it: stores of a running thread reach the copy
+ * in program order on x86, and by a release store elsewhere. */
+#if defined(__x86_64__)
+#define GR_COMMIT(at, v) (GR_SIGNAL_FENCE(), (void)(*(at) = (v)))
+#else
+#define GR_COMMIT(at, v) __atomic_store_n((at), (v), __ATOMIC_RELEASE)
+#endif
+
+#if defined(__SANITIZE_THREAD__)
+#define GR_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define GR_TSAN 1
+#endif
+#endif
+#ifndef GR_TSAN
+#define GR_TSAN 0
+#endif
+
+#endif

@@ -1,0 +1,283 @@
+/* cache/cache.c -- see `cache/cache.h`. */
+#include "cache/cache.h"
+
+#include "base/check.h"
+#include "cache/thread.h"
+#include "central/depot.h"
+#include "os/options.h"
+
+enum {
+    FIRST_ROUNDS = 8,
+    HOLD_MAX_BYTES = 8 * 1024, /* slabs of larger blocks are let go after each claim: threads share them */
+    LEAST_BUDGET = 64 * 1024,
+};
+
+static void *no_rounds[2] = {NULL, MAGAZINE_FULL};
+
+void gr_cache_init(struct cache *self) {
+    static const uint8_t by_16[CLASS_BY_16_ENTRIES] = CLASS_BY_16;
+    for (unsigned c = 0; c < CLASS_SLOTS; c++)
+        self->top[c] = no_rounds;
+    for (unsigned i = 0; i < CLASS_BY_16_ENTRIES; i++)
+        self->class_by_16[i] = by_16[i];
+}
+
+/* ---- magazines ---- */
+
+static unsigned loaded_count(const struct cache *self, unsigned class) {
+    const struct magazine *m = self->own[class].loaded;
+    return m ? (unsigned)(self->top[class] - (void *const *)m->slot) : 0;
+}
+
+/* Takes the loaded magazine out; it knows its count. */
+static struct magazine *unload(struct cache *self, unsigned class) {
+    struct magazine *m = self->own[class].loaded;
+    if (m) {
+        m->count = (uint16_t)loaded_count(self, class);
+        GR_COMMIT(&self->top[class], no_rounds);
+        GR_COMMIT(&self->own[class].loaded, NULL);
+    }
+    return m;
+}
+
+static void load(struct cache *self, unsigned class, struct magazine *m) {
+    GR_COMMIT(&self->own[class].loaded, m);
+    GR_COMMIT(&self->top[class], &m->slot[m->count]);
+}
+
+static void dissolve(unsigned class, struct magazine *m, const char *call) {
+    unsigned n = m->count;
+    m->count = 0;
+    gr_bin_return(class, m->slot + 1, n, call);
+}
+
+void gr_depot_dissolve(unsigned class) {
+    struct magazine *m;
+    while ((m = gr_depot_pop(class))) {
+        dissolve(class, m, "free");
+        gr_magazine_free(m);
+    }
+}
+
+/* A magazine in hand goes where it can: back to the pool if empty, to the depot if it is worth it, else dissolved. */
+static void put_away(unsigned class, struct magazine *m, bool keep_depot) {
+    if (!m)
+        return;
+    if (keep_depot && m->count * 4u >= m->rounds * 3u && gr_depot_push(class, m))
+        return;
+    if (m->count)
+        dissolve(class, m, "free");
+    gr_magazine_free(m);
+}
+
+/* ---- budgets ---- */
+
+uint64_t gr_cache_budget(void) {
+    uint64_t threads = gr_threads_alive(), mine = option_get(OPTION_TOTAL_CACHE) / (threads ? threads : 1);
+    uint64_t most = option_get(OPTION_THREAD_CACHE);
+    if (mine > most)
+        mine = most;
+    return mine < LEAST_BUDGET ? LEAST_BUDGET : mine;
+}
+
+static void empty_class(struct cache *self, unsigned class, bool keep_depot) {
+    struct own *o = &self->own[class];
+    put_away(class, unload(self, class), keep_depot);
+    struct magazine *spare = o->spare;
+    GR_COMMIT(&o->spare, NULL);
+    put_away(class, spare, keep_depot);
+    gr_bin_release(&o->held, class);
+    self->rounds_bytes -= (uint64_t)o->rounds * class_bytes(class);
+    o->rounds = 0;
+}
+
+/* The hand goes round the classes and empties one that has not moved since it last passed. */
+static void reclaim_idle(struct cache *self, unsigned spared) {
+    for (unsigned looks = 0; looks < CLASSES; looks++) {
+        self->hand = (uint8_t)(self->hand % CLASSES + 1);
+        struct own *o = &self->own[self->hand];
+        if (!o->rounds || self->hand == spared)
+            continue;
+        uint16_t now = (uint16_t)(uintptr_t)self->top[self->hand];
+        if (o->seen == now) {
+            empty_class(self, self->hand, true);
+            return;
+        }
+        o->seen = now;
+    }
+}
+
+/* A miss: the class's next magazine may hold twice as much, within the budget. */
+static void grow_rounds(struct cache *self, unsigned class) {
+    struct own *o = &self->own[class];
+    const struct size_class *k = &gr_classes[class];
+    unsigned next = o->rounds ? o->rounds * 2u : FIRST_ROUNDS;
+    if (next > k->rounds)
+        next = k->rounds;
+    if (next == o->rounds)
+        return;
+    uint64_t more = (uint64_t)(next - o->rounds) * k->bytes;
+    if (o->rounds && self->rounds_bytes + more > gr_cache_budget()) {
+        reclaim_idle(self, class);
+        return;
+    }
+    o->rounds = (uint16_t)next;
+    self->rounds_bytes += more;
+}
+
+/* ---- misses ---- */
+
+/* An empty magazine of at least the class's present rounds is loaded. False without memory and without any. */
+static bool load_empty(struct cache *self, unsigned class) {
+    struct own *o = &self->own[class];
+    if (o->loaded && o->loaded->rounds >= o->rounds)
+        return true;
+    struct magazine *bigger = gr_magazine_new(o->rounds);
+    if (!bigger)
+        return o->loaded != NULL;
+    struct magazine *old = unload(self, class);
+    load(self, class, bigger);
+    if (old)
+        gr_magazine_free(old);
+    return true;
+}
+
+static void reverse(void **from, unsigned n) {
+    for (void **to = from + n; from + 1 < to; from++) {
+        void *p = *from;
+        *from = *--to;
+        *to = p;
+    }
+}
+
+static void let_go(struct holding *h, unsigned class) {
+    if (class_bytes(class) > HOLD_MAX_BYTES)
+        gr_bin_release(h, class);
+}
+
+static void *refill_from_slabs(struct cache *self, unsigned class, bool *clean) {
+    struct own *o = &self->own[class];
+    if (!load_empty(self, class))
+        return gr_direct_alloc(class);
+    struct magazine *m = o->loaded;
+    unsigned want = o->rounds < m->rounds ? o->rounds : m->rounds;
+    unsigned n = gr_bin_claim(&o->held, class, m->slot + 1, want, clean);
+    let_go(&o->held, class);
+    if (!n)
+        return NULL;
+    reverse(m->slot + 1, n); /* the lowest address goes out first */
+    m->count = (uint16_t)n;
+    load(self, class, m);
+    return cache_pop_owner(self, class);
+}
+
+void *gr_cache_refill(struct cache *self, unsigned class, bool *clean) {
+    struct own *o = &self->own[class];
+    *clean = false;
+    ASSERT(loaded_count(self, class) == 0);
+    if (o->spare && o->spare->count) {
+        struct magazine *full = o->spare;
+        GR_COMMIT(&o->spare, unload(self, class));
+        load(self, class, full);
+        return cache_pop_owner(self, class);
+    }
+    grow_rounds(self, class);
+    struct magazine *full = gr_depot_pop(class);
+    if (full) {
+        struct magazine *empty = unload(self, class);
+        if (!o->spare)
+            o->spare = empty;
+        else if (empty)
+            gr_magazine_free(empty);
+        load(self, class, full);
+        return cache_pop_owner(self, class);
+    }
+    return refill_from_slabs(self, class, clean);
+}
+
+void *gr_cache_clean_block(struct cache *self, unsigned class) {
+    struct own *o = &self->own[class];
+    void *p;
+    bool clean;
+    if ((o->spare && o->spare->count) || gr_depot_depth(class))
+        return NULL;
+    if (!o->held.slab) {
+        if (!gr_bin_claim(&o->held, class, &p, 1, &clean))
+            return NULL;
+    } else if (o->held.clean_from >= gr_classes[class].capacity ||
+               !gr_bin_claim(&o->held, class, &p, 1, &clean)) {
+        return NULL;
+    }
+    let_go(&o->held, class);
+    if (clean)
+        return p;
+    if (cache_push_owner(self, class, p))
+        return NULL;
+    gr_bin_return(class, &p, 1, "free");
+    return NULL;
+}
+
+void gr_cache_overflow(struct cache *self, unsigned class, void *p) {
+    struct own *o = &self->own[class];
+    struct magazine *spare = o->spare, *empty = NULL;
+    if (spare && spare->count == 0 && spare->rounds) {
+        GR_COMMIT(&o->spare, unload(self, class));
+        load(self, class, spare);
+    } else {
+        grow_rounds(self, class);
+        if (spare) {
+            GR_COMMIT(&o->spare, NULL);
+            if (!gr_depot_push(class, spare)) {
+                dissolve(class, spare, "free");
+                if (spare->rounds >= o->rounds)
+                    empty = spare;
+                else
+                    gr_magazine_free(spare);
+            }
+        }
+        if (!empty)
+            empty = gr_magazine_new(o->rounds);
+        struct magazine *full = unload(self, class);
+        if (!empty && full) {
+            dissolve(class, full, "free");
+            empty = full;
+            full = NULL;
+        }
+        o->spare = full;
+        if (empty)
+            load(self, class, empty);
+    }
+    if (!cache_push_owner(self, class, p))
+        gr_bin_return(class, &p, 1, "free");
+}
+
+void gr_cache_flush(struct cache *self, bool keep_depot) {
+    for (unsigned class = 1; class <= CLASSES; class++)
+        if (self->own[class].rounds || self->own[class].held.slab)
+            empty_class(self, class, keep_depot);
+}
+
+uint64_t gr_cache_bytes(const struct cache *c) {
+    uint64_t sum = 0;
+    for (unsigned class = 1; class <= CLASSES; class++) {
+        const struct own *o = &c->own[class];
+        uint64_t blocks = o->held.budget;
+        if (o->spare)
+            blocks += o->spare->count;
+        sum += (blocks + loaded_count(c, class)) * class_bytes(class);
+    }
+    return sum;
+}
+
+/* ---- without a cache ---- */
+
+void *gr_direct_alloc(unsigned class) {
+    struct holding h = {0, 0, 0, 0};
+    void *p = NULL;
+    bool clean;
+    gr_bin_claim(&h, class, &p, 1, &clean);
+    gr_bin_release(&h, class);
+    return p;
+}
+
+void gr_direct_free(unsigned class, void *p, const char *call) { gr_bin_return(class, &p, 1, call); }

@@ -1,0 +1,105 @@
+/* cache/cache.h -- what one thread owns: per class a loaded magazine, a spare, a held slab.
+ *
+ * PURPOSE     The fast paths. malloc pops from the loaded magazine of its class, free pushes to it; both leave by one slow
+ *             door. A miss exchanges magazines: the spare, then the depot, then blocks claimed from slabs.
+ *
+ * INVARIANTS
+ *   top-loaded    top[c] points at the last filled slot of the loaded magazine of class c, or at its bottom.
+ *   no-special    Classes that are no small class, and all classes of a cache that is not a thread's own, have a magazine
+ *                 of no rounds: empty for malloc, full for free. So the fast paths test neither for NULL, nor for foreign
+ *                 pointers, nor for a thread's first or last call.
+ *   detach-first  A magazine or slab is out of the cache before it is anywhere else: a forked child that finds this thread
+ *                 dead at any instruction finds nothing twice.
+ *
+ * The map of exits. malloc: above STEPPED_MAX_BYTES, or the magazine is empty -> gr_malloc_slow. free: not in the region, or
+ * the magazine is full, or the block is the one freed last -> gr_free_slow.
+ *
+ * ELSEWHERE   Whose cache it is: `cache/thread.h`. The depot: `central/depot.h`. Blocks: `central/bin.h`.
+ */
+#ifndef CACHE_CACHE_H
+#define CACHE_CACHE_H
+
+#include "central/bin.h"
+#include "central/magazine.h"
+#include "page/page_map.h"
+
+struct own {
+    struct magazine *loaded;
+    struct magazine *spare; /* full or empty, never between */
+    struct holding held;
+    uint16_t rounds; /* what the next magazine may hold; grows with misses */
+    uint16_t seen;   /* low bits of top when the budget's hand last passed */
+};
+
+struct cache {
+    /* any thread writes, while it waits in the pool; any thread reads the state */
+    struct half next;
+    struct half state; /* CACHE_... */
+    /* owner only */
+    void **top[CLASS_SLOTS];
+    uint8_t class_by_16[CLASS_BY_16_ENTRIES];
+    uint8_t hand; /* the class at which the budget's hand stands */
+    uint8_t exit_rounds;
+    volatile uint8_t busy; /* 1: a slow path is under way; a signal handler's calls stay out */
+    uint32_t index;
+    uint64_t rounds_bytes; /* sum of rounds * size over the classes */
+    struct own own[CLASSES + 1];
+};
+_Static_assert(sizeof(struct cache) <= 4096, "an idle thread costs a page");
+
+/* The thread's first call, and calls after its last: see `cache/thread.h`. */
+void *gr_malloc_slow(size_t size);
+void gr_free_slow(void *p);
+
+/* ---- the fast paths ---- */
+
+GR_INLINE void *cache_pop_owner(struct cache *self, unsigned class) {
+    void **top = self->top[class];
+    void *p = *top;
+    if (GR_LIKELY(p != NULL)) {
+        self->top[class] = top - 1;
+        GR_PREFETCH(top[-1]);
+    }
+    return p;
+}
+
+GR_INLINE bool cache_push_owner(struct cache *self, unsigned class, void *p) {
+    void **top = self->top[class];
+    if (GR_UNLIKELY(top[1] == MAGAZINE_FULL) || GR_UNLIKELY(top[0] == p))
+        return false;
+    top[1] = p;
+    GR_COMMIT(&self->top[class], top + 1);
+    return true;
+}
+
+/* ---- slow paths; the caller is the owner and not busy ---- */
+
+/* A block for an empty magazine. *clean: it reads as zero. NULL without memory. */
+void *gr_cache_refill(struct cache *self, unsigned class, bool *clean);
+
+/* One block straight from a slab if the class's next blocks are known to read as zero, else NULL. */
+void *gr_cache_clean_block(struct cache *self, unsigned class);
+
+/* p is pushed although the magazine is full. */
+void gr_cache_overflow(struct cache *self, unsigned class, void *p);
+
+/* Empties the cache: full magazines to the depot if `keep_depot`, all else to the slabs. */
+void gr_cache_flush(struct cache *self, bool keep_depot);
+
+/* A cache as at birth, for a thread; a static one that holds and accepts nothing. */
+void gr_cache_init(struct cache *self);
+
+/* Blocks in the cache's magazines, in bytes; another thread's answer is approximate. */
+uint64_t gr_cache_bytes(const struct cache *c);
+
+/* Without a cache: before a thread's first call can be served, after its last, inside its own slow path. */
+void *gr_direct_alloc(unsigned class);
+void gr_direct_free(unsigned class, void *p, const char *call);
+
+/* Dissolves a class's depot, or all. */
+void gr_depot_dissolve(unsigned class);
+
+/* Bytes of all threads' budget; set from the options and the number of threads. */
+uint64_t gr_cache_budget(void);
+
+#endif

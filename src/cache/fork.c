@@ -1,0 +1,68 @@
+/* cache/fork.c -- see `cache/fork.h`. */
+#include "cache/fork.h"
+
+#include "cache/thread.h"
+#include "os/os.h"
+#include "page/purge.h"
+
+struct half gr_repair_pending;
+static struct half watched;
+static uint64_t born_at_fork; /* the child's alone */
+
+static bool is_held(size_t granule) { return page_class(granule) != 0; }
+
+static void salvage_magazine(unsigned class, struct magazine *m, size_t n) {
+    if (!m || n > m->rounds) /* n is out of bounds where the thread died while it changed magazines */
+        return;
+    gr_bin_return(class, m->slot + 1, (unsigned)n, "free");
+    gr_magazine_free(m);
+}
+
+/* Gives a vanished thread's blocks, slabs and records back. Its magazines are trusted between bottom and top; each is in one
+ * place only. */
+static void salvage(struct cache *dead, void *survivor) {
+    if (dead == survivor)
+        return;
+    for (unsigned class = 1; class <= CLASSES; class++) {
+        struct own *o = &dead->own[class];
+        struct magazine *loaded = o->loaded, *spare = o->spare;
+        if (o->held.slab)
+            gr_bin_relist(o->held.slab, class);
+        salvage_magazine(class, loaded, loaded ? (size_t)(dead->top[class] - (void **)loaded->slot) : 0);
+        salvage_magazine(class, spare, spare ? spare->count : 0);
+        *o = (struct own){.loaded = NULL};
+    }
+    dead->rounds_bytes = 0;
+    gr_thread_forget(dead);
+}
+
+static void repair(void) {
+    gr_purge_repair();
+    gr_each_cache(salvage, gr_self);
+    gr_arenas_repair(is_held);
+}
+
+void gr_cache_leave_deferred(struct cache *self) {
+    half_store_relaxed(&gr_repair_pending, 0);
+    if (gr_threads_born() == born_at_fork) {
+        cache_enter_owner(self);
+        repair();
+        self->busy = 0;
+    }
+}
+
+static void child(void) {
+    half_store_relaxed(&gr_repair_pending, 0);
+    if (gr_self->busy) {
+        born_at_fork = gr_threads_born();
+        half_store_relaxed(&gr_repair_pending, 1);
+    } else {
+        repair();
+    }
+}
+
+void gr_fork_watch(void) {
+    uint32_t no = 0;
+    if (!half_load_relaxed(&watched) && half_cas_strong_acq_rel(&watched, &no, 1))
+        os_at_fork_child(child);
+}

@@ -1,0 +1,83 @@
+/* cache/thread.c -- see `cache/thread.h`. */
+#include "cache/thread.h"
+
+#include "cache/fork.h"
+#include "os/os.h"
+
+enum { EXIT_ROUNDS = 3 }; /* destructor rounds that we let pass, of the system's four */
+
+static void *no_rounds[2] = {NULL, MAGAZINE_FULL};
+struct cache gr_nobody = {.top = {[0 ... CLASS_SLOTS - 1] = no_rounds}, .class_by_16 = CLASS_BY_16};
+struct cache gr_departed = {.top = {[0 ... CLASS_SLOTS - 1] = no_rounds}, .class_by_16 = CLASS_BY_16};
+GR_TLS struct cache *gr_self = &gr_nobody;
+
+static struct ref chunks[META_CHUNKS];
+static struct meta_pool caches = META_POOL(4096, chunks);
+static struct word alive, born;
+
+uint64_t gr_threads_alive(void) { return word_peek(&alive); }
+uint64_t gr_threads_born(void) { return word_peek(&born); }
+
+/* An empty cache goes back to the pool. */
+static void retire(struct cache *c) {
+    half_store_release(&c->state, CACHE_UNUSED);
+    word_add_relaxed(&alive, ~0ull);
+    gr_meta_give(&caches, c->index);
+}
+
+/* Runs in the thread's destructors. Others that run later may still allocate and free: so it asks for another round as long
+ * as there is one, and after that they go to the slabs directly. */
+static void depart(void *arg) {
+    struct cache *self = arg;
+    if (self != gr_self)
+        return;
+    if (self->exit_rounds++ < EXIT_ROUNDS && os_at_thread_exit(depart, self))
+        return;
+    gr_self = &gr_departed;
+    gr_cache_flush(self, true);
+    retire(self);
+}
+
+static struct cache *birth(void) {
+    uint32_t index = gr_meta_take(&caches);
+    if (!index)
+        return NULL;
+    struct cache *self = meta_at(&caches, index);
+    gr_cache_init(self);
+    self->index = index;
+    self->exit_rounds = 0;
+    self->busy = 0;
+    word_add_relaxed(&alive, 1);
+    word_add_relaxed(&born, 1);
+    half_store_release(&self->state, CACHE_LIVE); /* [release born] */
+    gr_self = self; /* from here on calls from within the hook below are served */
+    if (!os_at_thread_exit(depart, self)) {
+        /* No hook, no cache: its blocks would be lost with the thread. */
+        gr_self = &gr_departed;
+        gr_cache_flush(self, false);
+        retire(self);
+        return NULL;
+    }
+    gr_fork_watch();
+    return self;
+}
+
+struct cache *gr_thread_cache_slow(void) {
+    struct cache *self = gr_self;
+    if (GR_UNLIKELY(self == &gr_nobody))
+        self = birth();
+    if (!self || self == &gr_departed || self->busy)
+        return NULL;
+    return self;
+}
+
+void gr_each_cache(void (*body)(struct cache *, void *), void *argument) {
+    uint32_t count = gr_meta_count(&caches);
+    for (uint32_t index = 1; index <= count; index++) {
+        struct cache *c = meta_at(&caches, index);
+        if (half_load_acquire(&c->state) == CACHE_LIVE) /* [acquire born] */
+            body(c, argument);
+    }
+}
+
+void gr_thread_forget(struct cache *dead) { retire(dead); }

@@ -1,0 +1,54 @@
+/* cache/thread.h -- whose cache it is: birth on first use, death by hook, the registry.
+ *
+ * PURPOSE     A thread gets its cache on its first slow path, from a pool of caches that are never unmapped, and gives it back
+ *             in the last round of its destructors. Before and after that it has a static cache that holds and accepts
+ *             nothing, so its calls reach the slow path and go to the slabs directly: nothing is born again, nothing leaks.
+ *
+ * STATES      from    step    who      order          to
+ *             ------  ------  -------  -------------  -----------------------------------------------
+ *             unused  birth   thread   store release  live; its number was taken from the pool
+ *             live    depart  thread   store release  unused; the number goes back to the pool
+ *             live    repair  child    store release  unused; the thread does not exist in the child
+ *
+ * EDGES       born    birth -> census    the cache is initialised before anybody finds it
+ *
+ * LIFETIME    Type-stable. Another thread may read a cache's numbers at any time (statistics); it believes none of them.
+ */
+#ifndef CACHE_THREAD_H
+#define CACHE_THREAD_H
+
+#include "cache/cache.h"
+
+enum { CACHE_UNUSED, CACHE_LIVE };
+
+extern struct cache gr_nobody;   /* before a thread's first call */
+extern struct cache gr_departed; /* after its last */
+extern GR_TLS struct cache *gr_self;
+
+/* The caller's cache, born now if need be; NULL: it has none (departed, busy, or no memory): go to the slabs directly. */
+struct cache *gr_thread_cache_slow(void);
+
+/* Brackets a slow path: between them a signal handler's calls see the cache busy. */
+GR_INLINE void cache_enter_owner(struct cache *self) {
+    self->busy = 1;
+    GR_SIGNAL_FENCE();
+}
+void gr_cache_leave_deferred(struct cache *self);
+extern struct half gr_repair_pending;
+GR_INLINE void cache_leave_owner(struct cache *self) {
+    GR_SIGNAL_FENCE();
+    self->busy = 0;
+    if (GR_UNLIKELY(half_load_relaxed(&gr_repair_pending)))
+        gr_cache_leave_deferred(self);
+}
+
+uint64_t gr_threads_alive(void);
+uint64_t gr_threads_born(void);
+
+/* Calls body(cache, argument) for every cache that is live; threads come and go meanwhile. */
+void gr_each_cache(void (*body)(struct cache *, void *), void *argument);
+
+/* Single-threaded repair after fork: an emptied cache whose thread does not exist here. */
+void gr_thread_forget(struct cache *dead);
+
+#endif

@@ -1,0 +1,203 @@
+/* central/bin.c -- see `central/bin.h`. */
+#include "central/bin.h"
+
+#include "base/check.h"
+#include "base/stack.h"
+#include "os/fatal.h"
+#include "page/page_map.h"
+
+enum {
+    COMBINE_ENTRIES = 64,   /* bitmap words gathered at once in a return */
+    TRIM_WHOLE_SLABS = 4,   /* known to be whole before a return looks for them */
+    TRIM_LOOKS = 16,        /* slabs looked at then */
+};
+
+static struct bin {
+    /* any thread writes */
+    GR_LINE struct stack partial[2];
+    struct half whole; /* slabs that became whole while they were listed: a hint */
+    struct half side;  /* the stack from which trim pops: a hint */
+} bins[CLASSES + 1];
+
+static struct half *link_of(void *unused, uint32_t index) {
+    (void)unused;
+    return &slab_at(index)->next;
+}
+
+/* Does what the token's holder has to do. */
+static void settle(uint32_t slab, unsigned class, enum slab_given given) {
+    if (given == SLAB_LIST)
+        stack_push(&bins[class].partial[0], slab, link_of, NULL);
+    else if (given == SLAB_RETIRE)
+        gr_slab_retire(slab, class);
+    else if (given == SLAB_WHOLE)
+        half_add_relaxed(&bins[class].whole, 1);
+}
+
+/* ---- claiming ---- */
+
+static bool adopt(struct holding *h, unsigned class, bool may_be_new) {
+    struct bin *b = &bins[class];
+    uint32_t slab = stack_pop(&b->partial[0], link_of, NULL);
+    if (!slab)
+        slab = stack_pop(&b->partial[1], link_of, NULL);
+    if (slab) {
+        struct slab *s = slab_at(slab);
+        h->budget = (uint16_t)slab_take_owner(s);
+        h->cursor = s->parked_cursor;
+        h->clean_from = s->parked_clean_from;
+    } else {
+        bool clean;
+        if (!may_be_new || !(slab = gr_slab_birth(class, &clean)))
+            return false;
+        h->budget = gr_classes[class].capacity;
+        h->cursor = 0;
+        h->clean_from = clean ? 0 : gr_classes[class].capacity;
+    }
+    h->slab = slab;
+    return true;
+}
+
+void gr_bin_release(struct holding *h, unsigned class) {
+    if (!h->slab)
+        return;
+    struct slab *s = slab_at(h->slab);
+    uint32_t slab = h->slab, budget = h->budget;
+    s->parked_cursor = h->cursor;
+    s->parked_clean_from = h->clean_from;
+    h->slab = 0;
+    h->budget = 0;
+    settle(slab, class, slab_release_owner(s, &gr_classes[class], budget));
+}
+
+/* Claims from the held slab, whose budget is not 0. */
+static unsigned claim_held(struct holding *h, unsigned class, void **out, unsigned want, bool *clean) {
+    const struct size_class *k = &gr_classes[class];
+    struct slab *s = slab_at(h->slab);
+    char *base = region_address(h->slab);
+    unsigned n = 0, looked = 0;
+    while (n < want && h->budget) {
+        INVARIANT(accounting, looked <= k->words);
+        uint64_t mask = slab_claim_owner(s, h->cursor, (uint32_t)min_size(want - n, h->budget));
+        looked += !mask;
+        h->budget = (uint16_t)(h->budget - bits_count(mask));
+        for (; mask; mask &= mask - 1) {
+            unsigned index = h->cursor * 64u + bits_lowest(mask);
+            if (index < h->clean_from)
+                *clean = false;
+            else
+                h->clean_from = (uint16_t)(index + 1);
+            out[n++] = base + (size_t)index * k->bytes;
+        }
+        if (n < want && h->budget && ++h->cursor >= k->words)
+            h->cursor = 0;
+    }
+    return n;
+}
+
+unsigned gr_bin_claim(struct holding *h, unsigned class, void **out, unsigned want, bool *clean) {
+    unsigned n = 0;
+    *clean = true;
+    while (n < want) {
+        if (!h->slab && !adopt(h, class, n == 0))
+            break;
+        if (!h->budget && !(h->budget = (uint16_t)slab_take_owner(slab_at(h->slab)))) {
+            gr_bin_release(h, class);
+            continue;
+        }
+        n += claim_held(h, class, out + n, want - n, clean);
+    }
+    return n;
+}
+
+/* ---- returning ---- */
+
+/* Blocks of one bitmap word on their way back. */
+struct combined {
+    uint32_t slab; /* 0: none */
+    uint32_t word;
+    uint64_t mask;
+};
+
+GR_COLD GR_NORETURN static void double_free(const struct combined *c, unsigned class, uint64_t twice, const char *call) {
+    gr_fatal_block("double free", call, block_address(c->slab, class, c->word * 64 + bits_lowest(twice)),
+                   class_bytes(class));
+}
+
+GR_COLD GR_NORETURN static void not_ours(void *p, unsigned class, const char *call) {
+    unsigned found = page_class_of(p);
+    if (found && found <= CLASSES)
+        gr_fatal_size(call, p, class_bytes(class), class_bytes(found));
+    gr_fatal_pointer("invalid free", call, p, "was not allocated, or its slab was freed since");
+}
+
+static void give(const struct combined *c, unsigned class, const char *call) {
+    if (!c->slab)
+        return;
+    struct slab *s = slab_at(c->slab);
+    uint64_t twice = slab_or_any(s, c->word, c->mask);
+    if (GR_UNLIKELY(twice))
+        double_free(c, class, twice, call);
+    settle(c->slab, class, slab_add_any(s, &gr_classes[class], bits_count(c->mask)));
+}
+
+void gr_bin_return(unsigned class, void *const *blocks, unsigned n, const char *call) {
+    struct combined table[COMBINE_ENTRIES] = {{0, 0, 0}};
+    for (unsigned i = 0; i < n; i++) {
+        struct block_place at;
+        if (GR_UNLIKELY(page_class_of(blocks[i]) != class))
+            not_ours(blocks[i], class, call);
+        if (GR_UNLIKELY(!block_find(blocks[i], class, &at)))
+            gr_fatal_inside(call, blocks[i], class_bytes(class));
+        uint32_t word = at.index / 64;
+        uint64_t bit = 1ull << at.index % 64;
+        struct combined *c = &table[(at.slab * 7 + word) % COMBINE_ENTRIES];
+        if (c->slab != at.slab || c->word != word) {
+            give(c, class, call);
+            *c = (struct combined){at.slab, word, 0};
+        }
+        if (GR_UNLIKELY(c->mask & bit))
+            double_free(c, class, bit, call);
+        c->mask |= bit;
+    }
+    for (unsigned i = 0; i < COMBINE_ENTRIES; i++)
+        give(&table[i], class, call);
+    if (half_load_relaxed(&bins[class].whole) >= TRIM_WHOLE_SLABS)
+        gr_bin_trim(class, TRIM_LOOKS);
+}
+
+/* ---- trimming ---- */
+
+unsigned gr_bin_trim(unsigned class, unsigned most) {
+    struct bin *b = &bins[class];
+    unsigned retired = 0, side = half_load_relaxed(&b->side) & 1;
+    while (most--) {
+        uint32_t slab = stack_pop(&b->partial[side], link_of, NULL);
+        if (!slab) {
+            half_store_relaxed(&b->side, !side);
+            half_store_relaxed(&b->whole, 0);
+            break;
+        }
+        if (slab_is_whole_token(slab_at(slab), &gr_classes[class])) {
+            gr_slab_retire(slab, class);
+            retired++;
+        } else {
+            stack_push(&b->partial[!side], slab, link_of, NULL);
+        }
+    }
+    uint32_t whole = half_load_relaxed(&b->whole);
+    half_store_relaxed(&b->whole, whole > retired ? whole - retired : 0);
+    return retired;
+}
+
+/* ---- repair ---- */
+
+void gr_bin_relist(uint32_t slab, unsigned class) {
+    const struct size_class *k = &gr_classes[class];
+    uint32_t count = gr_slab_recount(slab, class);
+    struct slab *s = slab_at(slab);
+    half_store_relaxed(&s->word, count);
+    s->parked_cursor = 0;
+    s->parked_clean_from = k->capacity; /* what its last owner handed out is not known */
+    settle(slab, class, count == k->capacity ? SLAB_RETIRE : count >= k->threshold ? SLAB_LIST : SLAB_DONE);
+}

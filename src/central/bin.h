@@ -1,0 +1,43 @@
+/* central/bin.h -- what all threads share of one size class.
+ *
+ * PURPOSE     Partial slabs wait here; refill claims blocks from slabs, return puts them back into the bitmaps, many blocks
+ *             to one atomic step. Whoever gets a slab's token from `slab/slab.h` lists or retires it here.
+ *
+ * INVARIANTS
+ *   listed-class  A slab waits on a stack of its own class.
+ *   one-in-hand   Trim holds one slab at a time: malloc never meets an empty bin because a trim runs.
+ *
+ * WHY two stacks: trim pops from one and pushes what is not whole to the other, so that it reaches the middle; adopters try
+ *     both.
+ * PROGRESS    Lock-free.
+ */
+#ifndef CENTRAL_BIN_H
+#define CENTRAL_BIN_H
+
+#include "slab/slab.h"
+
+/* A slab that its holder owns, and his private budget of it. slab 0: none. Plain fields: one thread's. */
+struct holding {
+    uint32_t slab;
+    uint16_t budget;
+    uint16_t cursor;     /* the word to look at next */
+    uint16_t clean_from; /* blocks from here on were never handed out and read as zero */
+};
+
+/* Claims up to `want` blocks of the class into out[], in address order within a slab; returns how many. The held slab first,
+ * then listed ones, and a new one only for the first block. *clean: all of them read as zero. 0 without memory. */
+unsigned gr_bin_claim(struct holding *h, unsigned class, void **out, unsigned want, bool *clean);
+
+/* The owner lets a held slab go. */
+void gr_bin_release(struct holding *h, unsigned class);
+
+/* Puts blocks back. Each is checked: of this class, at a block's start, not free; else the program ends, naming `call`. */
+void gr_bin_return(unsigned class, void *const *blocks, unsigned n, const char *call);
+
+/* Looks at up to `most` listed slabs and retires the whole ones; returns how many. */
+unsigned gr_bin_trim(unsigned class, unsigned most);
+
+/* Single-threaded repair after fork: the slab's owner vanished, its count is what its bits say. */
+void gr_bin_relist(uint32_t slab, unsigned class);
+
+#endif

@@ -1,0 +1,27 @@
+/* central/depot.h -- a class's stack of full magazines.
+ *
+ * PURPOSE     One compare-and-swap moves a magazine's worth of blocks from thread to thread. Last in, first out: the
+ *             warmest go out next. Bounded in magazines and in bytes of blocks, whichever is fewer.
+ *
+ * INVARIANTS
+ *   bounded     A push is refused when the top magazine says that the depot is as deep as the bound. The depth is a hint
+ *               written before the push: two pushers may overshoot by one each.
+ *
+ * EDGES       exchange  push -> pop    the slots and the count of the magazine (by `base/stack.h`)
+ */
+#ifndef CENTRAL_DEPOT_H
+#define CENTRAL_DEPOT_H
+
+#include "central/magazine.h"
+#include "slab/size_class.h"
+
+/* False: the depot is full; the caller still holds the magazine. m->count says what it holds. */
+bool gr_depot_push(unsigned class, struct magazine *m);
+
+/* NULL: the depot is empty. */
+struct magazine *gr_depot_pop(unsigned class);
+
+/* Magazines in the depot, about. */
+uint32_t gr_depot_depth(unsigned class);
+
+#endif

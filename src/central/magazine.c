@@ -1,0 +1,38 @@
+/* central/magazine.c -- see `central/magazine.h`. */
+#include "central/magazine.h"
+
+#include "base/check.h"
+
+static struct ref chunks[MAGAZINE_KINDS][META_CHUNKS];
+static struct meta_pool pools[MAGAZINE_KINDS] = {
+    META_POOL(128, chunks[0]),
+    META_POOL(512, chunks[1]),
+    META_POOL(2048, chunks[2]),
+};
+
+/* Rounds of a kind: slots less the bottom and the full mark. */
+static unsigned kind_rounds(unsigned kind) {
+    return (pools[kind].record_bytes - MAGAZINE_HEAD) / (unsigned)sizeof(void *) - 2;
+}
+
+/* An id is a number in a kind's pool, and the kind. */
+struct magazine *gr_magazine_at(uint32_t id) { return meta_at(&pools[id & 3], id >> 2); }
+
+struct magazine *gr_magazine_new(unsigned rounds) {
+    unsigned kind = 0;
+    while (kind_rounds(kind) < rounds)
+        kind++;
+    ASSERT(kind < MAGAZINE_KINDS);
+    uint32_t index = gr_meta_take(&pools[kind]);
+    if (!index || index > STACK_INDEX_MASK >> 2)
+        return NULL;
+    struct magazine *m = meta_at(&pools[kind], index);
+    m->id = index << 2 | kind;
+    m->rounds = (uint16_t)rounds;
+    m->count = 0;
+    m->slot[0] = NULL;
+    m->slot[rounds + 1] = MAGAZINE_FULL;
+    return m;
+}
+
+void gr_magazine_free(struct magazine *m) { gr_meta_give(&pools[m->id & 3], m->id >> 2); }

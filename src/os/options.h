@@ -1,0 +1,32 @@
+/* os/options.h -- what a user may set, read once before main.
+ *
+ * PURPOSE     Later sources win: the weak symbol `granary_conf`, then GRANARY_CONF="key:value,...", then one variable per
+ *             key (GRANARY_PURGE_MS). Parsed without any libc call that may allocate. A bad key or value is reported in
+ *             one line and ignored. A setuid program reads no environment.
+ *
+ *   key           values                 default  meaning
+ *   ------------  ---------------------  -------  ---------------------------------------------------------
+ *   purge_ms      0..3600000, never      1000     free memory older than this goes back to the system
+ *   thread_cache  bytes, K M G suffix    2M       most bytes of free blocks in one thread's magazines
+ *   total_cache   bytes, K M G suffix    64M      the same for all threads together
+ *   thp           auto, never, always    auto     huge pages: from 32 MiB of heap on, never, from the start
+ *   stats         0, 1                   0        print the statistics on stderr when the process exits
+ */
+#ifndef OS_OPTIONS_H
+#define OS_OPTIONS_H
+
+#include <stdint.h>
+
+enum option { OPTION_PURGE_MS, OPTION_THREAD_CACHE, OPTION_TOTAL_CACHE, OPTION_THP, OPTION_STATS, OPTION_COUNT };
+enum { THP_AUTO, THP_NEVER, THP_ALWAYS };
+#define OPTION_NEVER UINT64_MAX
+
+uint64_t option_get(enum option which);
+
+/* Reads all sources. Before it has run the defaults hold. */
+void gr_options_read(void);
+
+/* The parser alone, for tests: one list of "key:value,...", named `source` in messages. */
+void gr_options_parse(const char *list, const char *source);
+
+#endif

@@ -1,0 +1,69 @@
+/* os/os.h -- the port contract: all that granary wants from a system.
+ *
+ * PURPOSE     Mappings, a clock, one hook at a thread's end, one in a forked child. A port is a file beside
+ *             `os/os_linux.c` that keeps this contract.
+ *
+ * INVARIANTS
+ *   errno-kept     No function here changes errno.
+ *   no-malloc      No function here calls malloc, but for the two hooks, which may.
+ *   not-cancelled  No function here is a cancellation point.
+ */
+#ifndef OS_OS_H
+#define OS_OS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum os_result { OS_OK, OS_TAKEN, OS_NO_MEMORY };
+
+/* Zeroed memory for reading and writing at exactly `at`. OS_TAKEN: somebody else's mapping is in the way. */
+enum os_result os_map_at(void *at, size_t bytes);
+
+/* Zeroed memory anywhere, page aligned; NULL without memory. */
+void *os_map(size_t bytes);
+
+/* Gives whole mappings back. A refusal (the kernel's map limit) leaves the pages mapped: false, purged if possible. */
+bool os_unmap(void *at, size_t bytes);
+
+/* The pages read as zero afterwards and cost nothing. False: they are as they were. */
+bool os_purge(void *at, size_t bytes);
+
+/* Grows or shrinks a mapping where it is. False: nothing happened. */
+bool os_resize(void *at, size_t old_bytes, size_t new_bytes);
+
+/* Moves the pages of a mapping over another one of new_bytes, which they replace. False: nothing happened. */
+bool os_move(void *at, size_t old_bytes, void *over, size_t new_bytes);
+
+/* Asks for huge pages here. Only advice. */
+void os_want_huge_pages(void *at, size_t bytes);
+
+size_t os_page_bytes(void);
+
+/* Milliseconds since some start; coarse: a few ms late, about 5 ns to read. */
+uint64_t os_clock_ms(void);
+
+/* Different in each process, known to nobody outside it. */
+uint64_t os_random(void);
+
+/* Is the program privileged beyond its caller (setuid)? Then the environment is not trusted. */
+bool os_is_secure(void);
+
+/* Is a ThreadSanitizer runtime in the process? Its shadow memory leaves few addresses to us. */
+bool os_has_thread_sanitizer(void);
+
+/* Has `hook(arg)` called when this thread ends, after the destructors that run before the system's last round.
+ * False: the hook could not be placed. To be called again from the hook itself to be called once more. */
+bool os_at_thread_exit(void (*hook)(void *), void *arg);
+
+/* Has `child` called in every child of fork, once per process and hook. May be called from anywhere. */
+void os_at_fork_child(void (*child)(void));
+
+/* The definition of a symbol that the program uses, or the one that comes after ours; NULL: none, or no dynamic loader. */
+void *os_symbol(const char *name);
+void *os_next_symbol(const char *name);
+
+/* Writes to a file descriptor; no stdio, no cancellation. */
+void os_write(int fd, const char *text, size_t bytes);
+
+#endif

@@ -1,0 +1,165 @@
+/* os/os_linux.c -- the port to Linux with glibc or musl. */
+#include "os/os.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/atomic.h"
+#include "base/check.h"
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+#ifndef MADV_HUGEPAGE
+#define MADV_HUGEPAGE 14
+#endif
+
+enum { PROT_RW = PROT_READ | PROT_WRITE, MAP_FRESH = MAP_PRIVATE | MAP_ANONYMOUS };
+
+enum os_result os_map_at(void *at, size_t bytes) {
+    int saved = errno;
+    void *got = mmap(at, bytes, PROT_RW, MAP_FRESH | MAP_FIXED_NOREPLACE, -1, 0);
+    enum os_result result = OS_OK;
+    if (got == MAP_FAILED) {
+        /* Only a mapping in the way is final; whatever else is refused now may be granted later. */
+        result = errno == EEXIST ? OS_TAKEN : OS_NO_MEMORY;
+    } else if (got != at) { /* a kernel that reads the flag as a hint */
+        munmap(got, bytes);
+        result = OS_TAKEN;
+    }
+    errno = saved;
+    return result;
+}
+
+void *os_map(size_t bytes) {
+    int saved = errno;
+    void *got = mmap(NULL, bytes, PROT_RW, MAP_FRESH, -1, 0);
+    errno = saved;
+    return got == MAP_FAILED ? NULL : got;
+}
+
+bool os_unmap(void *at, size_t bytes) {
+    int saved = errno;
+    bool gone = munmap(at, bytes) == 0;
+    if (!gone)
+        madvise(at, bytes, MADV_DONTNEED);
+    errno = saved;
+    return gone;
+}
+
+bool os_purge(void *at, size_t bytes) {
+    int saved = errno;
+    bool purged = madvise(at, bytes, MADV_DONTNEED) == 0;
+    errno = saved;
+    return purged;
+}
+
+bool os_resize(void *at, size_t old_bytes, size_t new_bytes) {
+    int saved = errno;
+    bool done = mremap(at, old_bytes, new_bytes, 0) != MAP_FAILED;
+    errno = saved;
+    return done;
+}
+
+bool os_move(void *at, size_t old_bytes, void *over, size_t new_bytes) {
+    int saved = errno;
+    bool done = mremap(at, old_bytes, new_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, over) != MAP_FAILED;
+    errno = saved;
+    return done;
+}
+
+void os_want_huge_pages(void *at, size_t bytes) {
+    int saved = errno;
+    madvise(at, bytes, MADV_HUGEPAGE);
+    errno = saved;
+}
+
+size_t os_page_bytes(void) {
+    static struct word known;
+    size_t bytes = word_load_relaxed(&known);
+    if (!bytes) {
+        bytes = getauxval(AT_PAGESZ);
+        if (!bytes)
+            bytes = 4096;
+        word_store_relaxed(&known, bytes);
+    }
+    return bytes;
+}
+
+uint64_t os_clock_ms(void) {
+    struct timespec now = {0, 0};
+    int saved = errno;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    errno = saved;
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+uint64_t os_random(void) {
+    const uint64_t *seed = (const uint64_t *)getauxval(AT_RANDOM);
+    struct timespec now = {0, 0};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    uint64_t mixed = (uint64_t)now.tv_nsec * 0x9e3779b97f4a7c15ull;
+    if (seed)
+        mixed ^= seed[0] ^ (seed[1] * 0xbf58476d1ce4e5b9ull);
+    mixed ^= mixed >> 31;
+    return mixed * 0x94d049bb133111ebull;
+}
+
+bool os_is_secure(void) { return getauxval(AT_SECURE) != 0; }
+
+extern GR_WEAK void __tsan_init(void);
+bool os_has_thread_sanitizer(void) { return GR_TSAN || __tsan_init != NULL; }
+
+/* The key exists once per process. Zero means "none yet": the number is kept plus one. */
+static struct half exit_key;
+
+bool os_at_thread_exit(void (*hook)(void *), void *arg) {
+    int saved = errno;
+    uint32_t have = half_load_acquire(&exit_key);
+    if (!have) {
+        pthread_key_t fresh;
+        if (pthread_key_create(&fresh, hook)) {
+            errno = saved;
+            return false;
+        }
+        uint32_t mine = (uint32_t)fresh + 1;
+        if (half_cas_strong_acq_rel(&exit_key, &have, mine))
+            have = mine;
+        else
+            pthread_key_delete(fresh);
+    }
+    bool placed = pthread_setspecific((pthread_key_t)(have - 1), arg) == 0;
+    errno = saved;
+    return placed;
+}
+
+void os_at_fork_child(void (*child)(void)) {
+    int saved = errno;
+    pthread_atfork(NULL, NULL, child);
+    errno = saved;
+}
+
+#pragma weak dlsym
+
+void *os_symbol(const char *name) { return dlsym ? dlsym(RTLD_DEFAULT, name) : NULL; }
+void *os_next_symbol(const char *name) { return dlsym ? dlsym(RTLD_NEXT, name) : NULL; }
+
+void os_write(int fd, const char *text, size_t bytes) {
+    int saved = errno;
+    while (bytes) {
+        long done = syscall(SYS_write, fd, text, bytes);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done <= 0)
+            break;
+        text += done;
+        bytes -= (size_t)done;
+    }
+    errno = saved;
+}

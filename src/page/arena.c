@@ -1,0 +1,373 @@
+/* page/arena.c -- see `page/arena.h`. */
+#include "page/arena.h"
+
+#include "base/check.h"
+#include "os/os.h"
+#include "page/meta.h"
+#include "page/purge.h"
+#include "page/region.h"
+
+struct ref gr_arenas[REGION_ARENAS];
+
+/* The first arena costs no system call: a small program needs no other. */
+static struct arena first_arena;
+
+/* any thread writes */
+static struct {
+    GR_LINE struct word count;        /* arenas that may exist */
+    struct word mapped;               /* granules */
+    GR_LINE struct word vacant_dirty; /* granules */
+    GR_LINE struct word roomy[REGION_ARENAS / 64]; /* 1: the arena may have a vacant granule */
+} arenas;
+
+size_t gr_arena_count(void) { return word_load_acquire(&arenas.count); }
+uint64_t gr_vacant_dirty(void) {
+    uint64_t n = word_load_relaxed(&arenas.vacant_dirty);
+    return n > REGION_GRANULES ? 0 : n; /* two threads at work may make the sum dip below zero */
+}
+uint64_t gr_granules_mapped(void) { return word_load_relaxed(&arenas.mapped); }
+
+static void set_roomy(size_t arena) {
+    struct word *w = &arenas.roomy[arena / 64];
+    uint64_t bit = 1ull << arena % 64;
+    if (!(word_load_relaxed(w) & bit))
+        word_or_release(w, bit);
+}
+
+/* Clears the hint, then looks again: a granule freed in between sets it anew or is seen here. */
+static void clear_roomy(struct arena *a, size_t arena) {
+    word_and_acquire(&arenas.roomy[arena / 64], ~(1ull << arena % 64));
+    for (unsigned w = 0; w < ARENA_CHUNKS; w++)
+        if (word_load_acquire(&a->vacant[w])) {
+            set_roomy(arena);
+            return;
+        }
+}
+
+/* ---- sets of granules within one arena, as plain copies of its bitmaps ---- */
+
+struct granules {
+    uint64_t w[ARENA_CHUNKS];
+};
+
+static unsigned next_one(const struct granules *s, unsigned from) {
+    for (unsigned w = from / 64; w < ARENA_CHUNKS; w++, from = w * 64) {
+        uint64_t rest = s->w[w] & (~0ull << from % 64);
+        if (rest)
+            return w * 64 + bits_lowest(rest);
+    }
+    return ARENA_GRANULES;
+}
+
+static unsigned next_zero(const struct granules *s, unsigned from) {
+    for (unsigned w = from / 64; w < ARENA_CHUNKS; w++, from = w * 64) {
+        uint64_t rest = ~s->w[w] & (~0ull << from % 64);
+        if (rest)
+            return w * 64 + bits_lowest(rest);
+    }
+    return ARENA_GRANULES;
+}
+
+/* The tightest run that holds n granules from a multiple of align on, the lowest of the tightest; ARENA_GRANULES: none.
+ * Tight fits keep the wide gaps whole, and so whole huge pages empty. */
+static unsigned tightest_fit(const struct granules *s, unsigned n, unsigned align) {
+    unsigned best = ARENA_GRANULES, best_length = ARENA_GRANULES + 1;
+    for (unsigned from = next_one(s, 0); from < ARENA_GRANULES;) {
+        unsigned to = next_zero(s, from);
+        unsigned at = (from + align - 1) & ~(align - 1);
+        if (at + n <= to && to - from < best_length) {
+            best = at;
+            best_length = to - from;
+            if (best_length == n)
+                break;
+        }
+        from = to < ARENA_GRANULES ? next_one(s, to) : ARENA_GRANULES;
+    }
+    return best;
+}
+
+/* Calls body with `w`, `mask` for each word that granules [at, at + n) of an arena touch. */
+#define FOR_WORDS(at, n, w, mask)                                                                                      \
+    for (unsigned w = (at) / 64, end_ = (at) + (n), from_ = (at) % 64; w * 64 < end_; w++, from_ = 0)                  \
+        for (uint64_t mask = bits_span(from_, (end_ - w * 64 < 64 ? end_ - w * 64 : 64) - from_); mask; mask = 0)
+
+static void vacate(struct arena *a, unsigned at, unsigned n) {
+    FOR_WORDS (at, n, w, mask) {
+        uint64_t old = word_or_release(&a->vacant[w], mask); /* [release run-home] */
+        CHECK(!(old & mask));
+    }
+}
+
+static bool claim_exactly(struct arena *a, unsigned at, unsigned n) {
+    FOR_WORDS (at, n, w, mask) {
+        uint64_t old = word_and_acquire(&a->vacant[w], ~mask); /* [acquire run-home] */
+        if ((old & mask) == mask)
+            continue;
+        word_or_release(&a->vacant[w], old & mask); /* [release run-home] */
+        if (w * 64 > at)
+            vacate(a, at, w * 64 - at);
+        return false;
+    }
+    return true;
+}
+
+static struct granules vacant_of(const struct arena *a, bool dirty_only) {
+    struct granules s;
+    for (unsigned w = 0; w < ARENA_CHUNKS; w++) {
+        s.w[w] = word_load_relaxed(&a->vacant[w]);
+        if (dirty_only && s.w[w])
+            s.w[w] &= word_load_relaxed(&a->dirty[w]);
+    }
+    return s;
+}
+
+static bool has_any(const struct granules *s) {
+    uint64_t all = 0;
+    for (unsigned w = 0; w < ARENA_CHUNKS; w++)
+        all |= s->w[w];
+    return all != 0;
+}
+
+/* From the lowest arena on: addresses stay dense, the high ones drain. 0: no vacant run fits. */
+static size_t claim_vacant(unsigned n, unsigned align, bool dirty_only) {
+    size_t count = gr_arena_count();
+    for (size_t block = 0; block * 64 < count; block++)
+        for (uint64_t hints = word_load_relaxed(&arenas.roomy[block]); hints; hints &= hints - 1) {
+            size_t index = block * 64 + bits_lowest(hints);
+            struct arena *a = ref_load_acquire(&gr_arenas[index]); /* [acquire arena-born] */
+            for (;;) {
+                struct granules vacant = vacant_of(a, dirty_only);
+                unsigned at = tightest_fit(&vacant, n, align);
+                if (at == ARENA_GRANULES) {
+                    if (!dirty_only && !has_any(&vacant))
+                        clear_roomy(a, index);
+                    break;
+                }
+                if (claim_exactly(a, at, n))
+                    return index * ARENA_GRANULES + at;
+            }
+        }
+    return 0;
+}
+
+/* ---- growth ---- */
+
+static struct arena *arena_find_or_make(size_t index) {
+    void *seen = ref_load_acquire(&gr_arenas[index]); /* [acquire arena-born] */
+    if (seen)
+        return seen;
+    struct arena *fresh = index ? os_map(sizeof *fresh) : &first_arena;
+    if (!fresh)
+        return NULL;
+    if (ref_cas_strong_acq_rel(&gr_arenas[index], &seen, fresh)) { /* [release arena-born] */
+        seen = fresh;
+        if (index)
+            gr_meta_count_mapped(sizeof *fresh);
+    } else if (index) {
+        os_unmap(fresh, sizeof *fresh);
+    }
+    uint64_t count = word_load_relaxed(&arenas.count);
+    while (count <= index && !word_cas_strong_acq_rel(&arenas.count, &count, index + 1))
+        ;
+    return seen;
+}
+
+static void publish(struct arena *a, size_t index, unsigned chunk) {
+    uint64_t all = ~0ull;
+    if (index == 0 && chunk == 0)
+        all &= ~1ull; /* granule 0 stands for "none" */
+    half_store_release(&a->chunk[chunk], CHUNK_MAPPED);
+    word_add_relaxed(&arenas.mapped, CHUNK_GRANULES);
+    word_or_release(&a->vacant[chunk], all); /* [release run-home] */
+    set_roomy(index);
+}
+
+static bool take_chunk(struct arena *a, unsigned chunk) {
+    uint32_t seen = CHUNK_UNMAPPED;
+    return half_load_relaxed(&a->chunk[chunk]) == CHUNK_UNMAPPED &&
+           half_cas_strong_acq_rel(&a->chunk[chunk], &seen, CHUNK_GROWING);
+}
+
+/* Maps chunks [from, from + n), which the caller took. */
+static enum os_result map_taken(struct arena *a, size_t index, unsigned from, unsigned n) {
+    enum os_result result = gr_region_map(index * ARENA_CHUNKS + from, n);
+    if (result == OS_OK) {
+        for (unsigned c = from; c < from + n; c++)
+            publish(a, index, c);
+    } else if (n == 1) {
+        half_store_release(&a->chunk[from], result == OS_TAKEN ? CHUNK_FOREIGN : CHUNK_UNMAPPED);
+    } else {
+        /* Each by itself: a stranger in one of them, or too little memory for all. */
+        enum os_result any = OS_NO_MEMORY;
+        for (unsigned c = from; c < from + n; c++) {
+            enum os_result one = map_taken(a, index, c, 1);
+            if (one != OS_NO_MEMORY)
+                any = one;
+        }
+        return any;
+    }
+    return result;
+}
+
+/* Maps at least `need` chunks in a row in some arena, if it can. OS_TAKEN: something changed, look again. */
+static enum os_result grow(unsigned need) {
+    if (!gr_region_boot())
+        return OS_NO_MEMORY;
+    unsigned wish = (unsigned)min_size(gr_granules_mapped() / CHUNK_GRANULES / 8, ARENA_CHUNKS);
+    size_t limit = min_size(gr_arena_count() + 1, REGION_ARENAS);
+    for (size_t index = 0; index < limit; index++) {
+        struct arena *a = arena_find_or_make(index);
+        if (!a)
+            return OS_NO_MEMORY;
+        for (unsigned from = 0; from + need <= ARENA_CHUNKS; from++) {
+            unsigned n = 0;
+            while (from + n < ARENA_CHUNKS && half_load_relaxed(&a->chunk[from + n]) == CHUNK_UNMAPPED)
+                n++;
+            if (n < need) {
+                from += n;
+                continue;
+            }
+            unsigned taken = 0;
+            while (taken < n && taken < max_size(need, wish) && take_chunk(a, from + taken))
+                taken++;
+            if (!taken)
+                return OS_TAKEN;
+            if (index == 0 && from == 0 && REGION_BOOT_CHUNK == 0) {
+                publish(a, 0, 0); /* boot mapped it */
+                if (taken > 1)
+                    map_taken(a, 0, 1, taken - 1);
+                return OS_OK;
+            }
+            return map_taken(a, index, from, taken);
+        }
+    }
+    return OS_NO_MEMORY;
+}
+
+/* ---- runs ---- */
+
+size_t gr_run_claim(size_t granules, size_t align) {
+    ASSERT(granules && granules <= ARENA_GRANULES && is_power_of_two(align));
+    unsigned n = (unsigned)granules, a = (unsigned)align;
+    unsigned chunks = (unsigned)((granules + (align > 1 ? align - 1 : 0) + CHUNK_GRANULES - 1) / CHUNK_GRANULES);
+    if (chunks > ARENA_CHUNKS)
+        return 0;
+    for (;;) {
+        size_t first = gr_vacant_dirty() >= granules ? claim_vacant(n, a, true) : 0;
+        if (!first)
+            first = claim_vacant(n, a, false);
+        if (first)
+            return first;
+        if (grow(chunks) == OS_NO_MEMORY)
+            return 0;
+    }
+}
+
+bool gr_run_claim_at(size_t first, size_t granules) {
+    unsigned at = first % ARENA_GRANULES;
+    if (at == 0 || at + granules > ARENA_GRANULES)
+        return false;
+    return claim_exactly(arena_of(first), at, (unsigned)granules);
+}
+
+size_t gr_run_same_dirt(size_t first, size_t granules, bool *dirty) {
+    struct arena *a = arena_of(first);
+    unsigned at = first % ARENA_GRANULES;
+    size_t n = 0;
+    for (; n < granules; n++, at++) {
+        bool d = word_load_relaxed(&a->dirty[at / 64]) >> at % 64 & 1;
+        if (n == 0)
+            *dirty = d;
+        else if (d != *dirty)
+            break;
+    }
+    return n;
+}
+
+void gr_run_mark_dirty(size_t first, size_t granules) {
+    struct arena *a = arena_of(first);
+    unsigned at = first % ARENA_GRANULES;
+    uint64_t were_dirty = 0;
+    FOR_WORDS (at, (unsigned)granules, w, mask) {
+        uint64_t old = word_load_relaxed(&a->dirty[w]) & mask;
+        if (old != mask)
+            old = word_or_relaxed(&a->dirty[w], mask) & mask;
+        were_dirty += bits_count(old);
+    }
+    if (were_dirty)
+        word_add_relaxed(&arenas.vacant_dirty, 0 - were_dirty);
+}
+
+void gr_run_free(size_t first, size_t granules) {
+    struct arena *a = arena_of(first);
+    unsigned at = first % ARENA_GRANULES;
+    uint8_t tick = gr_purge_tick();
+    for (size_t i = 0; i < granules; i++)
+        byte_store_relaxed(&a->stamp[at + i], tick);
+    word_add_relaxed(&arenas.vacant_dirty, granules);
+    vacate(a, at, (unsigned)granules);
+    set_roomy(first / ARENA_GRANULES);
+}
+
+unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64_t mask) {
+    unsigned purged = 0;
+    while (mask) {
+        unsigned from = bits_lowest(mask);
+        unsigned n = mask >> from == ~0ull >> from ? 64 - from : bits_lowest(~(mask >> from));
+        uint64_t run = bits_span(from, n);
+        mask &= ~run;
+        if (!claim_exactly(a, word * 64 + from, n))
+            continue;
+        uint64_t dirty = word_load_relaxed(&a->dirty[word]) & run;
+        if (dirty && os_purge(region_address(arena_index * ARENA_GRANULES + word * 64 + from), n * GRANULE_BYTES)) {
+            word_and_relaxed(&a->dirty[word], ~run);
+            word_add_relaxed(&arenas.vacant_dirty, 0 - (uint64_t)bits_count(dirty));
+            purged += n;
+        }
+        word_or_release(&a->vacant[word], run); /* [release run-home] */
+        set_roomy(arena_index);
+    }
+    return purged;
+}
+
+struct arena_totals gr_arena_totals(void) {
+    struct arena_totals t = {gr_granules_mapped(), 0, 0};
+    for (size_t i = 0; i < gr_arena_count(); i++) {
+        struct arena *a = ref_load_acquire(&gr_arenas[i]); /* [acquire arena-born] */
+        if (!a)
+            continue;
+        for (unsigned w = 0; w < ARENA_CHUNKS; w++) {
+            uint64_t vacant = word_load_relaxed(&a->vacant[w]);
+            t.vacant += bits_count(vacant);
+            t.vacant_dirty += bits_count(vacant & word_load_relaxed(&a->dirty[w]));
+        }
+    }
+    return t;
+}
+
+void gr_arenas_repair(bool (*held)(size_t granule)) {
+    uint64_t vacant_dirty = 0;
+    for (size_t i = 0; i < gr_arena_count(); i++) {
+        struct arena *a = ref_load_acquire(&gr_arenas[i]);
+        if (!a)
+            continue;
+        for (unsigned w = 0; w < ARENA_CHUNKS; w++) {
+            uint32_t state = half_load_relaxed(&a->chunk[w]);
+            if (state == CHUNK_GROWING)
+                half_store_relaxed(&a->chunk[w], CHUNK_UNMAPPED);
+            if (state != CHUNK_MAPPED)
+                continue;
+            uint64_t vacant = word_load_relaxed(&a->vacant[w]), lost = 0;
+            for (unsigned b = 0; b < 64; b++) {
+                size_t granule = i * ARENA_GRANULES + w * 64 + b;
+                if (granule && !(vacant >> b & 1) && !held(granule))
+                    lost |= 1ull << b;
+            }
+            word_or_relaxed(&a->dirty[w], lost);
+            word_or_release(&a->vacant[w], lost); /* [release run-home] */
+            vacant_dirty += bits_count((vacant | lost) & word_load_relaxed(&a->dirty[w]));
+        }
+        set_roomy(i);
+    }
+    word_store_relaxed(&arenas.vacant_dirty, vacant_dirty);
+}

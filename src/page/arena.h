@@ -1,0 +1,109 @@
+/* page/arena.h -- runs of granules, claimed in atomic bitmaps.
+ *
+ * PURPOSE     Who holds which granule: one bit each in `vacant`. A second bitmap, `dirty`, says which may hold old bytes, so
+ *             that dirty memory is used before fresh and calloc clears no more than it must.
+ *
+ * OWNS        The records of 1024 granules each, the slabs' among them. Mapped by the system wherever it likes: no
+ *             distance from a block to a record is fixed.
+ *
+ * LIFETIME    Arenas are never unmapped.
+ *
+ * INVARIANTS
+ *   vacant-mapped  A vacant granule is mapped.
+ *   dirty-known    A vacant granule whose dirty bit is clear reads as zero.
+ *   run-held       Bits of a claimed run, its dirty bits, its stamps and its record are changed by its holder alone.
+ *
+ * STATES      from        step      who     order                 to
+ *             ----------  --------  ------  --------------------  ----------------------------------------------
+ *             unmapped    grow      any     CAS acq_rel           growing, by one thread
+ *             growing     mapped    same    or release            vacant, clean
+ *             growing     refused   same    store release         unmapped again, or foreign for ever
+ *             vacant      claim     any     and acquire, by word  held; a word that was not wholly vacant is undone
+ *             held        free      holder  or release, by word   vacant
+ *
+ * EDGES       run-home    free -> claim      the last holder's writes to the run and to its record
+ *             arena-born  install -> find    an arena is mapped before it can be found
+ *
+ * WHY a claim that fails half-way may undo: the bits it took were vacant, so for a moment others find less than there is,
+ *     never more.
+ * PROGRESS    Lock-free; a stopped claimer keeps its run from others and stops nobody.
+ * ELSEWHERE   When dirty granules are given back: `page/purge.h`.
+ */
+#ifndef PAGE_ARENA_H
+#define PAGE_ARENA_H
+
+#include "base/atomic.h"
+#include "base/bits.h"
+#include "base/limits.h"
+
+/* The record of a slab, kept beside its first granule's bits; its verbs are in `slab/slab.h`. */
+struct slab {
+    /* any thread writes */
+    struct half next; /* link, while it waits on a stack */
+    struct half word; /* count of free blocks, flags */
+    /* the token's holder writes, by whoever gets the token next read */
+    uint16_t parked_cursor;
+    uint16_t parked_clean_from;
+    /* any thread writes */
+    GR_LINE struct word bits[SLAB_WORDS]; /* 1 = free */
+};
+
+enum { CHUNK_UNMAPPED, CHUNK_GROWING, CHUNK_MAPPED, CHUNK_FOREIGN };
+
+struct arena {
+    /* any thread writes */
+    GR_LINE struct word vacant[ARENA_CHUNKS];
+    GR_LINE struct word dirty[ARENA_CHUNKS];
+    GR_LINE struct half chunk[ARENA_CHUNKS]; /* CHUNK_... */
+    /* a granule's holder writes */
+    GR_LINE struct half run[ARENA_GRANULES]; /* granules of the large run that starts here; see `page/large.c` */
+    struct byte stamp[ARENA_GRANULES];       /* the tick in which it became vacant */
+    struct slab slab[ARENA_GRANULES];
+};
+
+extern struct ref gr_arenas[REGION_ARENAS];
+
+/* The arena of a granule that is or was held; never NULL for one. */
+GR_INLINE struct arena *arena_of(size_t granule) { return ref_load_acquire(&gr_arenas[granule / ARENA_GRANULES]); }
+
+GR_INLINE struct half *run_record(size_t granule) { return &arena_of(granule)->run[granule % ARENA_GRANULES]; }
+
+/* Arenas that may exist: 0 .. count - 1; each may still be NULL. */
+size_t gr_arena_count(void);
+
+/* Claims `granules` in a row, the first a multiple of `align` (a power of two, at most CHUNK_GRANULES or a multiple of it).
+ * Returns the first, or 0 without memory: granule 0 is never vacant. Its dirty bits tell what it holds until
+ * gr_run_mark_dirty. */
+size_t gr_run_claim(size_t granules, size_t align);
+
+/* Claims exactly these, if all of them are vacant and in the arena of the granule before them. */
+bool gr_run_claim_at(size_t first, size_t granules);
+
+/* How many of the run's granules from `first` on, `granules` at most, have the same cleanness as the first; *dirty says
+ * which. The caller holds them. */
+size_t gr_run_same_dirt(size_t first, size_t granules, bool *dirty);
+
+/* The holder is about to let somebody write into the run. */
+void gr_run_mark_dirty(size_t first, size_t granules);
+
+/* Gives up a run. Its page map bytes are clear. */
+void gr_run_free(size_t first, size_t granules);
+
+/* Makes vacant granules of one word clean: those among `mask` that can be claimed now. Returns how many were purged. */
+unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64_t mask);
+
+/* Sums over all arenas, in granules. */
+struct arena_totals {
+    uint64_t mapped, vacant, vacant_dirty;
+};
+struct arena_totals gr_arena_totals(void);
+
+/* Vacant and dirty granules, kept as a running sum: exact when nobody is at work. */
+uint64_t gr_vacant_dirty(void);
+uint64_t gr_granules_mapped(void);
+
+/* Single-threaded repair after fork: granules that nobody holds any more become vacant, half-done growth is undone.
+ * `held` answers for a granule whether something of ours lives there. */
+void gr_arenas_repair(bool (*held)(size_t granule));
+
+#endif

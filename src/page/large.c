@@ -1,0 +1,81 @@
+/* page/large.c -- see `page/large.h`. */
+#include "page/large.h"
+
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/check.h"
+#include "page/arena.h"
+#include "page/purge.h"
+
+static size_t granules_for(size_t bytes) { return (bytes + GRANULE_BYTES - 1) >> GRANULE_SHIFT; }
+
+static void clear_dirty(size_t first, size_t granules) {
+    for (size_t done = 0; done < granules;) {
+        bool dirty;
+        size_t n = gr_run_same_dirt(first + done, granules - done, &dirty);
+        if (dirty)
+            memset(region_address(first + done), 0, n * GRANULE_BYTES);
+        done += n;
+    }
+}
+
+void *gr_large_alloc(size_t bytes, size_t align, bool zero) {
+    size_t granules = granules_for(bytes);
+    size_t first = gr_run_claim(granules, align > GRANULE_BYTES ? align >> GRANULE_SHIFT : 1);
+    if (!first)
+        return NULL;
+    if (zero)
+        clear_dirty(first, granules);
+    gr_run_mark_dirty(first, granules);
+    half_store_release(run_record(first), (uint32_t)granules);
+    gr_page_map_set(first + 1, granules - 1, CLASS_INSIDE);
+    gr_page_map_set(first, 1, CLASS_LARGE);
+    gr_purge_poll();
+    return region_address(first);
+}
+
+size_t gr_large_bytes(const void *p) {
+    return (size_t)(half_load_relaxed(run_record(region_granule(p))) & ~RUN_FREED) << GRANULE_SHIFT;
+}
+
+size_t gr_large_freed_bytes(const void *p) {
+    size_t granule = region_granule(p);
+    if (granule >= REGION_GRANULES || !arena_of(granule))
+        return 0;
+    uint32_t run = half_load_relaxed(run_record(granule));
+    return run & RUN_FREED ? (size_t)(run & ~RUN_FREED) << GRANULE_SHIFT : 0;
+}
+
+bool gr_large_free(void *p) {
+    size_t first = region_granule(p);
+    struct half *record = run_record(first);
+    uint32_t granules = half_load_relaxed(record);
+    if ((granules & RUN_FREED) || !half_cas_strong_acq_rel(record, &granules, granules | RUN_FREED))
+        return false;
+    gr_page_map_set(first, granules, 0);
+    gr_run_free(first, granules);
+    gr_purge_poll();
+    return true;
+}
+
+bool gr_large_resize(void *p, size_t bytes) {
+    size_t first = region_granule(p);
+    uint32_t have = half_load_relaxed(run_record(first));
+    size_t want = granules_for(bytes);
+    if (want > LARGE_MAX_GRANULES)
+        return false;
+    if (want > have) {
+        if (!gr_run_claim_at(first + have, want - have))
+            return false;
+        gr_run_mark_dirty(first + have, want - have);
+        gr_page_map_set(first + have, want - have, CLASS_INSIDE);
+        half_store_release(run_record(first), (uint32_t)want);
+    } else if (want < have) {
+        half_store_release(run_record(first), (uint32_t)want);
+        gr_page_map_set(first + want, have - want, 0);
+        gr_run_free(first + want, have - want);
+        gr_purge_poll();
+    }
+    return true;
+}

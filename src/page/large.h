@@ -1,0 +1,40 @@
+/* page/large.h -- blocks of whole granules, up to 32 MiB.
+ *
+ * PURPOSE     A run per block, its length in the record of its first granule. Grown in place where the granules behind it
+ *             are vacant; what a shrink leaves over goes back.
+ *
+ * INVARIANTS
+ *   run-marked  run[first] is the length while the block lives, length | RUN_FREED after it was freed, until the granule
+ *               starts another large run. The page map says CLASS_LARGE at the first granule, CLASS_INSIDE at the others.
+ *
+ * STATES      from    step   who      order          to
+ *             ------  -----  -------  -------------  ---------------------------------------------------
+ *             live    free   any      CAS acq_rel    freed, by one caller; a second one is told so
+ *             freed   alloc  holder   store release  live
+ *
+ * PROGRESS    As `page/arena.h`.
+ */
+#ifndef PAGE_LARGE_H
+#define PAGE_LARGE_H
+
+#include "page/page_map.h"
+
+#define RUN_FREED (1u << 31)
+
+/* A block of at least `bytes`, aligned to `align`; both at most LARGE_MAX_GRANULES in granules. With `zero` it reads as zero:
+ * only what may be dirty is cleared. NULL without memory. */
+void *gr_large_alloc(size_t bytes, size_t align, bool zero);
+
+/* False: p was freed before, or is being freed by another thread. */
+bool gr_large_free(void *p);
+
+/* Usable bytes of a live large block. */
+size_t gr_large_bytes(const void *p);
+
+/* If the granule of p once started a large block that was freed since: its bytes, else 0. For messages. */
+size_t gr_large_freed_bytes(const void *p);
+
+/* Makes the block hold at least `bytes` without moving it, or returns false and leaves it. Gives a tail back. */
+bool gr_large_resize(void *p, size_t bytes);
+
+#endif

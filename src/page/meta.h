@@ -1,0 +1,55 @@
+/* page/meta.h -- type-stable memory for our records.
+ *
+ * PURPOSE     Records of one size, numbered from 1, found by number in two loads. Unused ones wait on a lock-free stack;
+ *             fresh ones are cut from chunks in order of their numbers, so that only what is used is touched.
+ *
+ * OWNS        The chunks, mapped by the system wherever it likes and never unmapped: no distance from a block to a
+ *             record is fixed.
+ *
+ * INVARIANTS
+ *   link-first   The first four bytes of a record are its link and a `struct half`.
+ *   zero-fresh   A record handed out for the first time is zero.
+ *
+ * EDGES       chunk-born  chunk store -> chunk load   a chunk is mapped before its records are numbered
+ */
+#ifndef PAGE_META_H
+#define PAGE_META_H
+
+#include <stdint.h>
+
+#include "base/atomic.h"
+#include "base/limits.h"
+#include "base/stack.h"
+
+enum { META_CHUNKS = 1 << 14 };
+
+struct meta_pool {
+    /* constant */
+    uint32_t record_bytes;
+    uint32_t per_chunk;
+    struct ref *chunks;
+    /* any thread writes */
+    GR_LINE struct stack unused;
+    struct half fresh; /* the next number never handed out, 0 before the first */
+};
+
+/* A pool and its table of META_CHUNKS chunks, static memory of the caller's. */
+#define META_POOL(bytes, table) {.record_bytes = (bytes), .per_chunk = META_CHUNK_BYTES / (bytes), .chunks = (table)}
+
+/* A record's number, or 0 without memory. The record is as its last holder left it, or zero. */
+uint32_t gr_meta_take(struct meta_pool *pool);
+void gr_meta_give(struct meta_pool *pool, uint32_t index);
+
+/* How many numbers were ever handed out: the highest number in use is at most this. */
+uint32_t gr_meta_count(const struct meta_pool *pool);
+
+/* Address space mapped for records. */
+uint64_t gr_meta_mapped_bytes(void);
+void gr_meta_count_mapped(uint64_t bytes);
+
+GR_INLINE void *meta_at(struct meta_pool *pool, uint32_t index) {
+    char *chunk = ref_load_relaxed(&pool->chunks[index / pool->per_chunk]);
+    return chunk + (size_t)(index % pool->per_chunk) * pool->record_bytes;
+}
+
+#endif

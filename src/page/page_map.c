@@ -1,0 +1,12 @@
+/* page/page_map.c -- see `page/page_map.h`. */
+#include "page/page_map.h"
+
+#include "base/check.h"
+
+struct byte gr_page_map[REGION_GRANULES];
+
+void gr_page_map_set(size_t first, size_t granules, unsigned class) {
+    ASSERT(first + granules <= REGION_GRANULES);
+    for (size_t g = first; g < first + granules; g++)
+        byte_store_relaxed(&gr_page_map[g], (uint8_t)class);
+}

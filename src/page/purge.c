@@ -1,0 +1,96 @@
+/* page/purge.c -- see `page/purge.h`. */
+#include "page/purge.h"
+
+#include "base/atomic.h"
+#include "base/bits.h"
+#include "os/options.h"
+#include "os/os.h"
+#include "page/arena.h"
+
+static struct {
+    /* any thread reads, the purger writes */
+    GR_LINE struct word tick;
+    struct word purged; /* granules */
+    /* any thread writes */
+    struct half busy;
+    /* the purger's */
+    struct word next_arena; /* where the sweep goes on */
+} purge;
+
+uint8_t gr_purge_tick(void) { return (uint8_t)word_load_relaxed(&purge.tick); }
+uint64_t gr_purged(void) { return word_load_relaxed(&purge.purged); }
+void gr_purge_repair(void) { half_store_release(&purge.busy, 0); }
+
+static bool begin(void) {
+    uint32_t idle = 0;
+    return half_cas_strong_acq_rel(&purge.busy, &idle, 1); /* [acquire turn] */
+}
+
+static void end(void) { half_store_release(&purge.busy, 0); } /* [release turn] */
+
+bool gr_purge_is_due(uint8_t stamp, uint64_t now, uint64_t ticks) { return (uint8_t)(now - stamp) >= ticks; }
+
+static uint64_t due_in_word(struct arena *a, unsigned word, uint64_t now, uint64_t ticks) {
+    uint64_t found = word_load_relaxed(&a->vacant[word]);
+    if (found)
+        found &= word_load_relaxed(&a->dirty[word]);
+    if (ticks)
+        for (uint64_t rest = found; rest; rest &= rest - 1) {
+            unsigned bit = bits_lowest(rest);
+            if (!gr_purge_is_due(byte_load_relaxed(&a->stamp[word * 64 + bit]), now, ticks))
+                found &= ~(1ull << bit);
+        }
+    return found;
+}
+
+/* Sweeps on from where the last turn stopped, at most once around. True: the limit was met before the end. */
+static bool sweep(uint64_t now, uint64_t ticks, uint64_t limit) {
+    size_t count = gr_arena_count();
+    uint64_t done = 0;
+    size_t index = word_load_relaxed(&purge.next_arena);
+    for (size_t seen = 0; seen < count; seen++, index++) {
+        if (index >= count)
+            index = 0;
+        struct arena *a = ref_load_acquire(&gr_arenas[index]);
+        for (unsigned w = 0; a && w < ARENA_CHUNKS; w++) {
+            uint64_t due = due_in_word(a, w, now, ticks);
+            if (!due)
+                continue;
+            if (done >= limit) {
+                word_store_relaxed(&purge.next_arena, index);
+                word_add_relaxed(&purge.purged, done);
+                return true;
+            }
+            done += gr_run_purge(a, index, w, bits_lowest_k(due, (unsigned)min_size(limit - done, 64)));
+        }
+    }
+    word_store_relaxed(&purge.next_arena, 0);
+    word_add_relaxed(&purge.purged, done);
+    return false;
+}
+
+void gr_purge_poll(void) {
+    uint64_t delay = option_get(OPTION_PURGE_MS);
+    if (delay == OPTION_NEVER)
+        return;
+    uint64_t now = os_clock_ms() / PURGE_TICK_MS;
+    if (now == word_load_relaxed(&purge.tick) || !begin())
+        return;
+    /* Stamps are eight bits: what has waited longer than they can tell waits until they come round. */
+    uint64_t ticks = min_size(delay / PURGE_TICK_MS + 1, 250);
+    bool more = gr_vacant_dirty() && sweep(now, ticks, PURGE_TURN_GRANULES);
+    word_store_relaxed(&purge.tick, more ? now - 1 : now); /* not done: the next slow path goes on */
+    end();
+}
+
+uint64_t gr_purge_all(uint64_t keep) {
+    if (!begin())
+        return 0;
+    uint64_t before = gr_purged(), have = gr_vacant_dirty();
+    word_store_relaxed(&purge.next_arena, 0);
+    if (have > keep)
+        sweep(0, 0, have - keep);
+    uint64_t done = gr_purged() - before;
+    end();
+    return done;
+}

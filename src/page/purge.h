@@ -1,0 +1,44 @@
+/* page/purge.h -- when free memory goes back to the system.
+ *
+ * PURPOSE     A policy with a clock. Granules carry the tick in which they became vacant; on slow paths, at most once a
+ *             tick, those that have been vacant and dirty for purge_ms are purged, a bounded number in one turn.
+ *
+ * INVARIANTS
+ *   one-purger  At most one thread purges; the others go on without it.
+ *   bounded     One turn purges at most PURGE_TURN_GRANULES.
+ *
+ * STATES      from    step   who      order           to
+ *             ------  -----  -------  --------------  ------------------------------------------
+ *             idle    begin  any      CAS acq_rel     busy
+ *             busy    end    purger   store release   idle
+ *
+ * EDGES       turn    end -> begin    where the last turn stopped
+ *
+ * PROGRESS    Nobody waits: a purger that is stopped for ever stops purging, not allocating.
+ * ELSEWHERE   The claim of the granules while they are purged: `page/arena.h`.
+ */
+#ifndef PAGE_PURGE_H
+#define PAGE_PURGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The tick of now as far as anybody looked: what gr_run_free stamps. */
+uint8_t gr_purge_tick(void);
+
+/* Called on slow paths that free or claim runs: looks at the clock, purges what is due. */
+void gr_purge_poll(void);
+
+/* Purges every vacant dirty granule but `keep` of them. Returns how many were purged. */
+uint64_t gr_purge_all(uint64_t keep);
+
+/* Granules purged since the start. */
+uint64_t gr_purged(void);
+
+/* After fork: the purger may have vanished. */
+void gr_purge_repair(void);
+
+/* Has a granule stamped `stamp` been vacant for `ticks` at tick `now`? Ticks are counted modulo 256. */
+bool gr_purge_is_due(uint8_t stamp, uint64_t now, uint64_t ticks);
+
+#endif

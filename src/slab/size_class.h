@@ -1,0 +1,58 @@
+/* slab/size_class.h -- from sizes to classes and back. Pure functions over one table.
+ *
+ * PURPOSE     16-byte steps to 128 bytes, 4 classes per doubling to 1 KiB, 8 per doubling to 256 KiB. A request of n bytes
+ *             gets the smallest class that holds it; 0 bytes get the first.
+ *
+ * INVARIANTS
+ *   class-minimal  class_of(n) is the least class of at least n bytes; class_bytes rises with the class.
+ *   class-aligned  A block whose class's size is a multiple of a power of two up to GRANULE_BYTES is aligned to it,
+ *                  since slabs start at multiples of their own size.
+ *   index-exact    block_index is offset / size for every offset in a slab.
+ */
+#ifndef SLAB_SIZE_CLASS_H
+#define SLAB_SIZE_CLASS_H
+
+#include "base/bits.h"
+#include "base/limits.h"
+
+struct size_class {
+    uint32_t bytes;     /* of a block */
+    uint16_t capacity;  /* blocks of a slab */
+    uint16_t threshold; /* free blocks at which a slab is listed */
+    uint64_t inverse;   /* 2^44 / bytes, rounded up */
+    uint8_t granules;   /* of a slab: a power of two */
+    uint8_t words;      /* bitmap words of a slab */
+    uint16_t rounds;    /* blocks in a full-grown magazine */
+};
+
+extern const struct size_class gr_classes[CLASSES + 1];
+extern const uint8_t gr_class_by_128[STEPPED_MAX_BYTES / 128 + 1];
+
+/* The table for 16-byte steps, as an initializer: each cache has a copy beside its magazines. */
+#define CLASS_BY_16                                                                                                    \
+    {                                                                                                                  \
+        1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 13, 13, 14, 14, 14, 14, 15, 15, 15, 15, 16,    \
+            16, 16, 16, 17, 17, 17, 17, 17, 17, 17, 17, 18, 18, 18, 18, 18, 18, 18, 18, 19, 19, 19, 19, 19, 19, 19,     \
+            19, 20, 20, 20, 20, 20, 20, 20, 20                                                                          \
+    }
+enum { CLASS_BY_16_ENTRIES = LINEAR_MAX_BYTES / 16 + 1 };
+
+GR_INLINE size_t class_bytes(unsigned class) { return gr_classes[class].bytes; }
+
+/* LINEAR_MAX_BYTES < n <= SMALL_MAX_BYTES */
+GR_INLINE unsigned class_of_stepped(size_t n) {
+    unsigned doubling = bits_highest(n - 1);
+    return 20 + (doubling - 10) * 8 + ((unsigned)((n - 1) >> (doubling - 3)) & 7) + 1;
+}
+
+/* n <= SMALL_MAX_BYTES */
+unsigned gr_class_of(size_t n);
+
+/* The class for n bytes aligned to `align`, a power of two; 0: no class serves it. */
+unsigned gr_class_of_aligned(size_t n, size_t align);
+
+GR_INLINE uint32_t block_index(const struct size_class *k, size_t offset) {
+    return (uint32_t)((uint64_t)offset * k->inverse >> 44);
+}
+
+#endif

@@ -1,0 +1,50 @@
+/* slab/slab.c -- see `slab/slab.h`. */
+#include "slab/slab.h"
+
+#include "base/check.h"
+#include "page/page_map.h"
+#include "page/purge.h"
+
+uint32_t gr_slab_birth(unsigned class, bool *clean) {
+    const struct size_class *k = &gr_classes[class];
+    size_t first = gr_run_claim(k->granules, k->granules);
+    if (!first)
+        return 0;
+    bool dirty;
+    *clean = gr_run_same_dirt(first, k->granules, &dirty) == k->granules && !dirty;
+    gr_run_mark_dirty(first, k->granules);
+    struct slab *s = slab_at((uint32_t)first);
+    s->parked_cursor = 0;
+    s->parked_clean_from = *clean ? 0 : k->capacity;
+    for (unsigned w = 0; w < k->words; w++)
+        word_store_relaxed(&s->bits[w], bits_span(0, k->capacity - w * 64 < 64 ? k->capacity - w * 64 : 64));
+    half_store_relaxed(&s->word, SLAB_OWNED);
+    gr_page_map_set(first, k->granules, class);
+    return (uint32_t)first;
+}
+
+void gr_slab_retire(uint32_t index, unsigned class) {
+    const struct size_class *k = &gr_classes[class];
+    gr_slab_check(index, class, 0);
+    half_store_relaxed(&slab_at(index)->word, SLAB_RETIRED);
+    gr_page_map_set(index, k->granules, 0);
+    gr_run_free(index, k->granules);
+    gr_purge_poll();
+}
+
+uint32_t gr_slab_recount(uint32_t index, unsigned class) {
+    struct slab *s = slab_at(index);
+    uint32_t count = 0;
+    for (unsigned w = 0; w < gr_classes[class].words; w++)
+        count += bits_count(word_load_relaxed(&s->bits[w]));
+    return count;
+}
+
+void gr_slab_check(uint32_t index, unsigned class, uint32_t budget) {
+    if (!GRANARY_DEBUG)
+        return;
+    const struct size_class *k = &gr_classes[class];
+    uint32_t count = (half_load_acquire(&slab_at(index)->word) & SLAB_COUNT_MASK) + budget;
+    INVARIANT(whole, count <= k->capacity);
+    INVARIANT(accounting, count <= gr_slab_recount(index, class));
+}
