@@ -30,12 +30,12 @@ extern "C" {
 #define GRANARY_VERSION_PATCH 0
 
 #if defined(__GNUC__)
-#define GRANARY_EXPORT __attribute__((visibility("default")))
-#define GRANARY_NOTHROW __attribute__((nothrow))
-#define GRANARY_ALLOC __attribute__((malloc, warn_unused_result))
+#define GRANARY_EXPORT    __attribute__((visibility("default")))
+#define GRANARY_NOTHROW   __attribute__((nothrow))
+#define GRANARY_ALLOC     __attribute__((malloc, warn_unused_result))
 #define GRANARY_SIZE(...) __attribute__((alloc_size(__VA_ARGS__)))
-#define GRANARY_ALIGN(n) __attribute__((alloc_align(n)))
-#define GRANARY_USED __attribute__((warn_unused_result))
+#define GRANARY_ALIGN(n)  __attribute__((alloc_align(n)))
+#define GRANARY_USED      __attribute__((warn_unused_result))
 #else
 #define GRANARY_EXPORT
 #define GRANARY_NOTHROW
@@ -105,14 +105,14 @@ GRANARY_EXPORT int granary_malloc_trim(size_t pad) GRANARY_NOTHROW;
 
 /* What the process holds, in bytes; sums of counters read while other threads go on. */
 struct granary_stats {
-    size_t mapped_bytes;     /* address space mapped for blocks */
-    size_t used_bytes;       /* in slabs and large blocks that are in use, wholly or in part */
-    size_t dirty_bytes;      /* free, still resident, to be used again or purged */
-    size_t huge_bytes;       /* blocks with mappings of their own (also in mapped and used) */
-    size_t cached_bytes;     /* free blocks in threads' magazines and in depots (also in used) */
-    size_t metadata_bytes;   /* address space for records; only what is used of it is resident */
-    size_t purged_bytes;     /* given back to the system since the start */
-    size_t threads;          /* caches alive */
+    size_t mapped_bytes;   /* address space mapped for blocks */
+    size_t used_bytes;     /* in slabs and large blocks that are in use, wholly or in part */
+    size_t dirty_bytes;    /* free, still resident, to be used again or purged */
+    size_t huge_bytes;     /* blocks with mappings of their own (also in mapped and used) */
+    size_t cached_bytes;   /* free blocks in threads' magazines and in depots (also in used) */
+    size_t metadata_bytes; /* address space for records; only what is used of it is resident */
+    size_t purged_bytes;   /* given back to the system since the start */
+    size_t threads;        /* caches alive */
 };
 GRANARY_EXPORT void granary_get_stats(struct granary_stats *out) GRANARY_NOTHROW;
 

@@ -30,7 +30,7 @@ enum {
 static void scavenge(struct cache *self) {
     if (self)
         gr_cache_flush(self, false);
-    for (unsigned class = 1; class <= CLASSES; class++) {
+    for (unsigned class = 1; class <= CLASSES; class ++) {
         gr_depot_dissolve(class);
         gr_bin_trim(class, UINT32_MAX);
         gr_bin_trim(class, UINT32_MAX);
@@ -40,9 +40,10 @@ static void scavenge(struct cache *self) {
 void *gr_alloc_large(size_t n, size_t align, bool zero) {
     if (n <= PTRDIFF_MAX && align <= PTRDIFF_MAX) {
         for (int attempt = 0; attempt < 2; attempt++) {
-            void *p = n <= (size_t)LARGE_MAX_GRANULES * GRANULE_BYTES && align <= (size_t)LARGE_MAX_GRANULES * GRANULE_BYTES
-                          ? gr_large_alloc(n, align, zero)
-                          : gr_huge_alloc(n, align);
+            void *p =
+                n <= (size_t)LARGE_MAX_GRANULES * GRANULE_BYTES && align <= (size_t)LARGE_MAX_GRANULES * GRANULE_BYTES
+                    ? gr_large_alloc(n, align, zero)
+                    : gr_huge_alloc(n, align);
             if (p)
                 return p;
             struct cache *self = gr_thread_cache_slow();
@@ -135,7 +136,7 @@ static bool is_large_start(const void *p) { return !((uintptr_t)p & (GRANULE_BYT
 void gr_free_checked(void *p, const char *call) {
     if (!p)
         return;
-    unsigned class = page_class_of(p);
+    unsigned class = (unsigned)page_class_of(p);
     if (GR_LIKELY(class && class <= CLASSES)) {
         struct cache *self = gr_thread_cache_slow();
         if (!self) {
@@ -161,7 +162,7 @@ void gr_free_checked(void *p, const char *call) {
 void gr_free_slow(void *p) { gr_free_checked(p, "free"); }
 
 size_t gr_usable(const void *p, const char *call) {
-    unsigned class = page_class_of(p);
+    unsigned class = (unsigned)page_class_of(p);
     struct block_place at;
     if (GR_LIKELY(class && class <= CLASSES)) {
         if (!block_find(p, class, &at))
@@ -222,9 +223,7 @@ void granary_free_aligned_sized(void *ptr, size_t alignment, size_t size) {
     gr_free_sized_slow(ptr, size, is_power_of_two(alignment) ? alignment : MIN_ALIGN, "free_aligned_sized");
 }
 
-size_t granary_nallocx(size_t size, int flags) {
-    return usable_of_request(size, (size_t)1 << (flags & 63));
-}
+size_t granary_nallocx(size_t size, int flags) { return usable_of_request(size, (size_t)1 << (flags & 63)); }
 
 void granary_sdallocx(void *ptr, size_t size, int flags) {
     gr_free_sized_slow(ptr, size, (size_t)1 << (flags & 63), "sdallocx");

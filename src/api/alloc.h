@@ -25,7 +25,7 @@ void gr_free_checked(void *p, const char *call);
 
 GR_INLINE void *api_malloc(size_t n) {
     struct cache *self = gr_self;
-    unsigned class;
+    size_t class;
     if (GR_LIKELY(n <= LINEAR_MAX_BYTES))
         class = self->class_by_16[(n + 15) / 16];
     else if (GR_LIKELY(n <= STEPPED_MAX_BYTES))

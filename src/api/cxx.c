@@ -17,9 +17,9 @@ extern GR_WEAK GR_NORETURN void _ZSt17__throw_bad_allocv(void);
 
 /* constant after load */
 static struct {
-    void *(*replaced_new)(size_t);    /* the program's operator new(size_t), or NULL: it uses ours */
-    void (*replaced_delete)(void *);  /* likewise operator delete(void *) */
-    new_nothrow *library_nothrow;     /* the C++ library's, behind ours */
+    void *(*replaced_new)(size_t);   /* the program's operator new(size_t), or NULL: it uses ours */
+    void (*replaced_delete)(void *); /* likewise operator delete(void *) */
+    new_nothrow *library_nothrow;    /* the C++ library's, behind ours */
 } cxx;
 
 /* ---- new ---- */

@@ -17,7 +17,7 @@ void granary_get_stats(struct granary_stats *out) {
     struct arena_totals t = gr_arena_totals();
     uint64_t cached = 0, huge = gr_huge_total();
     gr_each_cache(add_cache, &cached);
-    for (unsigned class = 1; class <= CLASSES; class++)
+    for (unsigned class = 1; class <= CLASSES; class ++)
         cached += (uint64_t)gr_depot_depth(class) * gr_classes[class].rounds * class_bytes(class);
     *out = (struct granary_stats){
         .mapped_bytes = t.mapped * GRANULE_BYTES + huge,
@@ -36,7 +36,8 @@ static const struct {
     const char *name;
     size_t offset;
 } fields[] = {
-#define FIELD(f) {#f, offsetof(struct granary_stats, f)}
+#define FIELD(f)                                                                                                       \
+    { #f, offsetof(struct granary_stats, f) }
     FIELD(mapped_bytes), FIELD(used_bytes),     FIELD(dirty_bytes),  FIELD(huge_bytes),
     FIELD(cached_bytes), FIELD(metadata_bytes), FIELD(purged_bytes), FIELD(threads),
 #undef FIELD
@@ -85,7 +86,7 @@ int granary_malloc_trim(size_t pad) {
         cache_enter_owner(self);
         gr_cache_flush(self, false);
     }
-    for (unsigned class = 1; class <= CLASSES; class++) {
+    for (unsigned class = 1; class <= CLASSES; class ++) {
         gr_depot_dissolve(class);
         gr_bin_trim(class, UINT32_MAX); /* one stack, */
         gr_bin_trim(class, UINT32_MAX); /* then the other */

@@ -11,7 +11,7 @@ static bool is_huge(size_t n) { return n > (size_t)LARGE_MAX_GRANULES * GRANULE_
 
 /* p stays: its block serves n bytes as well as a new one would, or can be made to. */
 static bool resized_in_place(void *p, size_t have, size_t n) {
-    unsigned class = page_class_of(p);
+    unsigned class = (unsigned)page_class_of(p);
     if (class && class <= CLASSES)
         return n <= have && (n > SMALL_MAX_BYTES || gr_class_of(n) == class || n > have / 2);
     if (class == CLASS_LARGE && n > SMALL_MAX_BYTES / 2)

@@ -14,9 +14,7 @@ GR_INLINE unsigned bits_highest(uint64_t v) { return 63u - (unsigned)__builtin_c
 GR_INLINE unsigned bits_count(uint64_t v) { return (unsigned)__builtin_popcountll(v); }
 
 /* n ones from bit `from` on; from + n <= 64. */
-GR_INLINE uint64_t bits_span(unsigned from, unsigned n) {
-    return n >= 64 ? ~0ull : ((1ull << n) - 1) << from;
-}
+GR_INLINE uint64_t bits_span(unsigned from, unsigned n) { return n >= 64 ? ~0ull : ((1ull << n) - 1) << from; }
 
 /* The lowest k of the bits set in v. */
 GR_INLINE uint64_t bits_lowest_k(uint64_t v, unsigned k) {

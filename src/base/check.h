@@ -14,9 +14,9 @@
 
 GR_COLD GR_NORETURN void gr_check_failed(const char *what, const char *file, int line);
 
-#define CHECK(cond)          ((void)(GR_LIKELY(cond) || (gr_check_failed(#cond, __FILE__, __LINE__), 0)))
-#define ASSERT(cond)         ((void)(!GRANARY_DEBUG || GR_LIKELY(cond) || (gr_check_failed(#cond, __FILE__, __LINE__), 0)))
-#define INVARIANT(name, cond) \
+#define CHECK(cond)  ((void)(GR_LIKELY(cond) || (gr_check_failed(#cond, __FILE__, __LINE__), 0)))
+#define ASSERT(cond) ((void)(!GRANARY_DEBUG || GR_LIKELY(cond) || (gr_check_failed(#cond, __FILE__, __LINE__), 0)))
+#define INVARIANT(name, cond)                                                                                          \
     ((void)(!GRANARY_DEBUG || GR_LIKELY(cond) || (gr_check_failed(#name ": " #cond, __FILE__, __LINE__), 0)))
 
 #endif

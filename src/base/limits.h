@@ -22,25 +22,25 @@ enum {
     REGION_ARENAS = REGION_GRANULES / ARENA_GRANULES,
 
     MIN_ALIGN = 16,
-    SMALL_MAX_BYTES = 256 * 1024,       /* the largest size class */
-    LARGE_MAX_GRANULES = 512,           /* 32 MiB: above it a block has its own mapping */
+    SMALL_MAX_BYTES = 256 * 1024, /* the largest size class */
+    LARGE_MAX_GRANULES = 512,     /* 32 MiB: above it a block has its own mapping */
     SLAB_MIN_BLOCKS = 8,
     SLAB_MAX_BLOCKS = GRANULE_BYTES / MIN_ALIGN,
     SLAB_WORDS = SLAB_MAX_BLOCKS / 64,
 
-    CLASSES = 84,                       /* small classes are 1..CLASSES; 0 is "not ours" */
-    CLASS_LARGE = CLASSES + 1,          /* first granule of a large run */
-    CLASS_INSIDE = CLASSES + 2,         /* any further granule of one */
+    CLASSES = 84,               /* small classes are 1..CLASSES; 0 is "not ours" */
+    CLASS_LARGE = CLASSES + 1,  /* first granule of a large run */
+    CLASS_INSIDE = CLASSES + 2, /* any further granule of one */
     CLASS_SLOTS = CLASSES + 3,
-    LINEAR_MAX_BYTES = 1024,            /* up to here a table of 16-byte steps gives the class */
-    STEPPED_MAX_BYTES = 32 * 1024,      /* up to here a table of 128-byte steps does */
+    LINEAR_MAX_BYTES = 1024,       /* up to here a table of 16-byte steps gives the class */
+    STEPPED_MAX_BYTES = 32 * 1024, /* up to here a table of 128-byte steps does */
 
-    META_CHUNK_BYTES = 64 * 1024,       /* step in which records are mapped */
-    HUGE_RECORDS = 1 << 16,             /* blocks with mappings of their own; the kernel's map limit is near it */
+    META_CHUNK_BYTES = 64 * 1024, /* step in which records are mapped */
+    HUGE_RECORDS = 1 << 16,       /* blocks with mappings of their own; the kernel's map limit is near it */
 
-    THP_FROM_CHUNKS = 8,                /* 32 MiB of heap before huge pages are asked for */
+    THP_FROM_CHUNKS = 8, /* 32 MiB of heap before huge pages are asked for */
     PURGE_TICK_MS = 100,
-    PURGE_TURN_GRANULES = 64,           /* 4 MiB of madvise at most in one turn */
+    PURGE_TURN_GRANULES = 64, /* 4 MiB of madvise at most in one turn */
 };
 
 _Static_assert(SLAB_WORDS == 64, "one bitmap word per 64 smallest blocks of a granule");

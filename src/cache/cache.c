@@ -204,8 +204,7 @@ void *gr_cache_clean_block(struct cache *self, unsigned class) {
     if (!o->held.slab) {
         if (!gr_bin_claim(&o->held, class, &p, 1, &clean))
             return NULL;
-    } else if (o->held.clean_from >= gr_classes[class].capacity ||
-               !gr_bin_claim(&o->held, class, &p, 1, &clean)) {
+    } else if (o->held.clean_from >= gr_classes[class].capacity || !gr_bin_claim(&o->held, class, &p, 1, &clean)) {
         return NULL;
     }
     let_go(&o->held, class);
@@ -252,14 +251,14 @@ void gr_cache_overflow(struct cache *self, unsigned class, void *p) {
 }
 
 void gr_cache_flush(struct cache *self, bool keep_depot) {
-    for (unsigned class = 1; class <= CLASSES; class++)
+    for (unsigned class = 1; class <= CLASSES; class ++)
         if (self->own[class].rounds || self->own[class].held.slab)
             empty_class(self, class, keep_depot);
 }
 
 uint64_t gr_cache_bytes(const struct cache *c) {
     uint64_t sum = 0;
-    for (unsigned class = 1; class <= CLASSES; class++) {
+    for (unsigned class = 1; class <= CLASSES; class ++) {
         const struct own *o = &c->own[class];
         uint64_t blocks = o->held.budget;
         if (o->spare)

@@ -53,22 +53,22 @@ void gr_free_slow(void *p);
 
 /* ---- the fast paths ---- */
 
-GR_INLINE void *cache_pop_owner(struct cache *self, unsigned class) {
+GR_INLINE void *cache_pop_owner(struct cache *self, size_t class) {
     void **top = self->top[class];
     void *p = *top;
     if (GR_LIKELY(p != NULL)) {
-        self->top[class] = top - 1;
+        GR_COMMIT_MOVE(&self->top[class], -(int)sizeof(void *));
         GR_PREFETCH(top[-1]);
     }
     return p;
 }
 
-GR_INLINE bool cache_push_owner(struct cache *self, unsigned class, void *p) {
+GR_INLINE bool cache_push_owner(struct cache *self, size_t class, void *p) {
     void **top = self->top[class];
     if (GR_UNLIKELY(top[1] == MAGAZINE_FULL) || GR_UNLIKELY(top[0] == p))
         return false;
     top[1] = p;
-    GR_COMMIT(&self->top[class], top + 1);
+    GR_COMMIT_MOVE(&self->top[class], (int)sizeof(void *));
     return true;
 }
 

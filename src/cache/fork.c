@@ -23,7 +23,7 @@ static void salvage_magazine(unsigned class, struct magazine *m, size_t n) {
 static void salvage(struct cache *dead, void *survivor) {
     if (dead == survivor)
         return;
-    for (unsigned class = 1; class <= CLASSES; class++) {
+    for (unsigned class = 1; class <= CLASSES; class ++) {
         struct own *o = &dead->own[class];
         struct magazine *loaded = o->loaded, *spare = o->spare;
         if (o->held.slab)

@@ -50,7 +50,7 @@ static struct cache *birth(void) {
     word_add_relaxed(&alive, 1);
     word_add_relaxed(&born, 1);
     half_store_release(&self->state, CACHE_LIVE); /* [release born] */
-    gr_self = self; /* from here on calls from within the hook below are served */
+    gr_self = self;                               /* from here on calls from within the hook below are served */
     if (!os_at_thread_exit(depart, self)) {
         /* No hook, no cache: its blocks would be lost with the thread. */
         gr_self = &gr_departed;

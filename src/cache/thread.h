@@ -21,9 +21,9 @@
 
 enum { CACHE_UNUSED, CACHE_LIVE };
 
-extern struct cache gr_nobody;   /* before a thread's first call */
-extern struct cache gr_departed; /* after its last */
-extern GR_TLS struct cache *gr_self;
+extern GR_HIDDEN struct cache gr_nobody;   /* before a thread's first call */
+extern GR_HIDDEN struct cache gr_departed; /* after its last */
+extern GR_HIDDEN GR_TLS struct cache *gr_self;
 
 /* The caller's cache, born now if need be; NULL: it has none (departed, busy, or no memory): go to the slabs directly. */
 struct cache *gr_thread_cache_slow(void);
@@ -34,7 +34,7 @@ GR_INLINE void cache_enter_owner(struct cache *self) {
     GR_SIGNAL_FENCE();
 }
 void gr_cache_leave_deferred(struct cache *self);
-extern struct half gr_repair_pending;
+extern GR_HIDDEN struct half gr_repair_pending;
 GR_INLINE void cache_leave_owner(struct cache *self) {
     GR_SIGNAL_FENCE();
     self->busy = 0;

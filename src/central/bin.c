@@ -7,9 +7,9 @@
 #include "page/page_map.h"
 
 enum {
-    COMBINE_ENTRIES = 64,   /* bitmap words gathered at once in a return */
-    TRIM_WHOLE_SLABS = 4,   /* known to be whole before a return looks for them */
-    TRIM_LOOKS = 16,        /* slabs looked at then */
+    COMBINE_ENTRIES = 64, /* bitmap words gathered at once in a return */
+    TRIM_WHOLE_SLABS = 4, /* known to be whole before a return looks for them */
+    TRIM_LOOKS = 16,      /* slabs looked at then */
 };
 
 static struct bin {
@@ -119,13 +119,14 @@ struct combined {
     uint64_t mask;
 };
 
-GR_COLD GR_NORETURN static void double_free(const struct combined *c, unsigned class, uint64_t twice, const char *call) {
+GR_COLD GR_NORETURN static void double_free(const struct combined *c, unsigned class, uint64_t twice,
+                                            const char *call) {
     gr_fatal_block("double free", call, block_address(c->slab, class, c->word * 64 + bits_lowest(twice)),
                    class_bytes(class));
 }
 
 GR_COLD GR_NORETURN static void not_ours(void *p, unsigned class, const char *call) {
-    unsigned found = page_class_of(p);
+    unsigned found = (unsigned)page_class_of(p);
     if (found && found <= CLASSES)
         gr_fatal_size(call, p, class_bytes(class), class_bytes(found));
     gr_fatal_pointer("invalid free", call, p, "was not allocated, or its slab was freed since");

@@ -3,9 +3,7 @@
 
 enum { DEPOT_BYTES = 4 << 20, DEPOT_MOST = 128, DEPOT_LEAST = 4 };
 
-static struct {
-    GR_LINE struct stack full;
-} depots[CLASSES + 1];
+static struct { GR_LINE struct stack full; } depots[CLASSES + 1];
 
 static struct half *link_of(void *unused, uint32_t id) {
     (void)unused;

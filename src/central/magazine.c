@@ -16,7 +16,9 @@ static unsigned kind_rounds(unsigned kind) {
 }
 
 /* An id is a number in a kind's pool, and the kind. */
-struct magazine *gr_magazine_at(uint32_t id) { return meta_at(&pools[id & 3], id >> 2); }
+struct magazine *gr_magazine_at(uint32_t id) {
+    return meta_at(&pools[id & 3], id >> 2);
+}
 
 struct magazine *gr_magazine_new(unsigned rounds) {
     unsigned kind = 0;

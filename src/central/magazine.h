@@ -25,8 +25,8 @@ struct magazine {
     /* constant */
     uint32_t id;
     /* the holder's */
-    uint16_t rounds; /* blocks it may hold */
-    uint16_t count;  /* blocks it holds, kept while it is not loaded */
+    uint16_t rounds;   /* blocks it may hold */
+    uint16_t count;    /* blocks it holds, kept while it is not loaded */
     struct half depth; /* magazines in the depot under and with it, as the pusher saw it */
     void *slot[];
 };

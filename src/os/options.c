@@ -45,9 +45,7 @@ struct span {
 
 static bool span_is(struct span s, const char *text) { return s.bytes == strlen(text) && !memcmp(s.at, text, s.bytes); }
 
-static struct span span_until(const char *at, const char *stops) {
-    return (struct span){at, strcspn(at, stops)};
-}
+static struct span span_until(const char *at, const char *stops) { return (struct span){at, strcspn(at, stops)}; }
 
 static bool parse_number(struct span s, bool suffix_ok, uint64_t *out) {
     unsigned shift = 0;

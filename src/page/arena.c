@@ -14,9 +14,9 @@ static struct arena first_arena;
 
 /* any thread writes */
 static struct {
-    GR_LINE struct word count;        /* arenas that may exist */
-    struct word mapped;               /* granules */
-    GR_LINE struct word vacant_dirty; /* granules */
+    GR_LINE struct word count;                     /* arenas that may exist */
+    struct word mapped;                            /* granules */
+    GR_LINE struct word vacant_dirty;              /* granules */
     GR_LINE struct word roomy[REGION_ARENAS / 64]; /* 1: the arena may have a vacant granule */
 } arenas;
 
@@ -29,14 +29,12 @@ uint64_t gr_granules_mapped(void) { return word_load_relaxed(&arenas.mapped); }
 
 static void set_roomy(size_t arena) {
     struct word *w = &arenas.roomy[arena / 64];
-    uint64_t bit = 1ull << arena % 64;
-    if (!(word_load_relaxed(w) & bit))
-        word_or_release(w, bit);
+    word_or_release(w, 1ull << arena % 64); /* [release roomy] */
 }
 
 /* Clears the hint, then looks again: a granule freed in between sets it anew or is seen here. */
 static void clear_roomy(struct arena *a, size_t arena) {
-    word_and_acquire(&arenas.roomy[arena / 64], ~(1ull << arena % 64));
+    word_and_acquire(&arenas.roomy[arena / 64], ~(1ull << arena % 64)); /* [acquire roomy] */
     for (unsigned w = 0; w < ARENA_CHUNKS; w++)
         if (word_load_acquire(&a->vacant[w])) {
             set_roomy(arena);

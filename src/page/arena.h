@@ -61,7 +61,7 @@ struct arena {
     struct slab slab[ARENA_GRANULES];
 };
 
-extern struct ref gr_arenas[REGION_ARENAS];
+extern GR_HIDDEN struct ref gr_arenas[REGION_ARENAS];
 
 /* The arena of a granule that is or was held; never NULL for one. */
 GR_INLINE struct arena *arena_of(size_t granule) { return ref_load_acquire(&gr_arenas[granule / ARENA_GRANULES]); }

@@ -34,7 +34,8 @@ struct meta_pool {
 };
 
 /* A pool and its table of META_CHUNKS chunks, static memory of the caller's. */
-#define META_POOL(bytes, table) {.record_bytes = (bytes), .per_chunk = META_CHUNK_BYTES / (bytes), .chunks = (table)}
+#define META_POOL(bytes, table)                                                                                        \
+    { .record_bytes = (bytes), .per_chunk = META_CHUNK_BYTES / (bytes), .chunks = (table) }
 
 /* A record's number, or 0 without memory. The record is as its last holder left it, or zero. */
 uint32_t gr_meta_take(struct meta_pool *pool);

@@ -16,13 +16,13 @@
 
 #include "page/region.h"
 
-extern struct byte gr_page_map[REGION_GRANULES];
+extern GR_HIDDEN struct byte gr_page_map[REGION_GRANULES];
 
 /* The class of a granule of the region. */
-GR_INLINE unsigned page_class(size_t granule) { return byte_peek(&gr_page_map[granule]); }
+GR_INLINE size_t page_class(size_t granule) { return byte_peek(&gr_page_map[granule]); }
 
 /* The class at any address; 0 outside the region. */
-GR_INLINE unsigned page_class_of(const void *p) {
+GR_INLINE size_t page_class_of(const void *p) {
     size_t granule = region_granule(p);
     return GR_LIKELY(granule < REGION_GRANULES) ? page_class(granule) : 0;
 }

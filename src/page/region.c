@@ -36,7 +36,7 @@ bool gr_region_boot(void) {
             if (got == OS_TAKEN)
                 continue;
             if (got == OS_NO_MEMORY)
-                break; /* no memory, or no such addresses here */
+                break;                                                   /* no memory, or no such addresses here */
             if (!word_cas_strong_acq_rel(&gr_region_base, &known, base)) /* [release base-born] */
                 os_unmap((void *)base, CHUNK_BYTES);
             return true;

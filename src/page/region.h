@@ -19,17 +19,23 @@
 #include "base/limits.h"
 #include "os/os.h"
 
-extern struct word gr_region_base;
+extern GR_HIDDEN struct word gr_region_base;
 
 /* 0 before the first chunk is mapped: then no pointer is ours but those of huge blocks. */
 GR_INLINE uintptr_t region_base(void) { return word_peek(&gr_region_base); }
 
 /* The granule of an address; REGION_GRANULES or more if it is not in the region. */
-GR_INLINE size_t region_granule(const void *p) { return ((uintptr_t)p - region_base()) >> GRANULE_SHIFT; }
-
-GR_INLINE void *region_address(size_t granule) {
-    return (void *)(region_base() + (granule << GRANULE_SHIFT));
+GR_INLINE size_t region_granule(const void *p) {
+    uintptr_t offset = (uintptr_t)p;
+#if defined(__x86_64__) && !GR_TSAN
+    __asm__("subq %1, %0" : "+r"(offset) : "m"(gr_region_base) : "cc"); /* the compiler takes three instructions */
+#else
+    offset -= region_base();
+#endif
+    return offset >> GRANULE_SHIFT;
 }
+
+GR_INLINE void *region_address(size_t granule) { return (void *)(region_base() + (granule << GRANULE_SHIFT)); }
 
 /* Chooses the base and maps the first chunk, or finds it done. False without memory. */
 bool gr_region_boot(void);

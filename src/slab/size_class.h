@@ -25,15 +25,15 @@ struct size_class {
     uint16_t rounds;    /* blocks in a full-grown magazine */
 };
 
-extern const struct size_class gr_classes[CLASSES + 1];
-extern const uint8_t gr_class_by_128[STEPPED_MAX_BYTES / 128 + 1];
+extern GR_HIDDEN const struct size_class gr_classes[CLASSES + 1];
+extern GR_HIDDEN const uint8_t gr_class_by_128[STEPPED_MAX_BYTES / 128 + 1];
 
 /* The table for 16-byte steps, as an initializer: each cache has a copy beside its magazines. */
 #define CLASS_BY_16                                                                                                    \
     {                                                                                                                  \
-        1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 13, 13, 14, 14, 14, 14, 15, 15, 15, 15, 16,    \
-            16, 16, 16, 17, 17, 17, 17, 17, 17, 17, 17, 18, 18, 18, 18, 18, 18, 18, 18, 19, 19, 19, 19, 19, 19, 19,     \
-            19, 20, 20, 20, 20, 20, 20, 20, 20                                                                          \
+        1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 13, 13, 14, 14, 14, 14, 15, 15, 15, 15, 16,   \
+            16, 16, 16, 17, 17, 17, 17, 17, 17, 17, 17, 18, 18, 18, 18, 18, 18, 18, 18, 19, 19, 19, 19, 19, 19, 19,    \
+            19, 20, 20, 20, 20, 20, 20, 20, 20                                                                         \
     }
 enum { CLASS_BY_16_ENTRIES = LINEAR_MAX_BYTES / 16 + 1 };
 

@@ -74,7 +74,8 @@ GR_INLINE uint64_t slab_or_any(struct slab *s, unsigned word, uint64_t mask) {
  * is whole, but somebody else's to retire: a hint. */
 GR_INLINE enum slab_given slab_add_any(struct slab *s, const struct size_class *k, uint32_t blocks) {
     uint32_t threshold = k->threshold, capacity = k->capacity;
-    uint32_t old = half_add_acq_rel(&s->word, blocks); /* [release counted] [release home] [acquire park] [acquire home] */
+    uint32_t old =
+        half_add_acq_rel(&s->word, blocks); /* [release counted] [release home] [acquire park] [acquire home] */
     if (old & (SLAB_OWNED | SLAB_RETIRED))
         return SLAB_DONE;
     uint32_t count = old + blocks;
