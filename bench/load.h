@@ -1,20 +1,19 @@
-/* load.h -- what every load shape shares: arguments, worker threads, blocks that verify themselves, the
- * result line.
+/* load.h -- what every load shape shares: arguments, threads, blocks that verify themselves, the result line.
  *
  * PURPOSE     A load program is one shape of use, written against plain malloc and free, so that whatever
- * allocator is preloaded is the one that runs. The work of a run is fixed by its arguments and does not
- * depend on the number of threads: ops and live are totals that the threads share out. CPU seconds of two
- * allocators, or of two thread counts, therefore compare.
+ *             allocator is preloaded is the one that runs. The work of a run is fixed by its arguments and
+ *             does not depend on the number of threads: ops and live are totals that the threads share out.
+ *             So CPU seconds compare, between allocators and between thread counts.
  *
  * OWNS        All memory of the harness comes from mmap and is resident before the clock starts. One thread
- * runs in main, so that an allocator that is quicker in a single-threaded process may be so.
+ *             runs in main, so that an allocator that is quicker in a single-threaded process may be so.
  *
  * INVARIANTS
- *   no-sharing  Workers write nothing that another worker reads until they are joined; each has its own
- * lines. signed      The first word of a block holds its size mixed with its address, the last word the
- * complement. Two blocks that overlap, a block that was moved or handed out twice: the check at free sees it.
- *   balance     Sizes and count of the blocks made equal those of the blocks dropped, over all workers, at
- * the end.
+ *   no-sharing  Workers write nothing that another worker reads until they are joined; each has its lines.
+ *   signed      The first word of a block holds its size mixed with its address, the last word the
+ *               complement, and the check before the free wipes the first. A block that was written by
+ *               another's owner, moved, or handed out twice is seen when it is dropped.
+ *   balance     Sizes and count of the blocks made equal those of the blocks dropped, over all workers.
  *
  * ELSEWHERE   bench/race runs the programs and compares; bench/README.md says what each shape is.
  */
@@ -47,6 +46,8 @@ enum {
     LOAD_PAGE_BYTES = 4096,
     LOAD_MAX_THREADS = 4096,
 };
+
+#define LOAD_WIPED UINT64_C(0x5717ed5717ed5717) /* the first word of a block after its check */
 
 struct load_mode {
     const char *name;
@@ -103,8 +104,7 @@ static inline _Noreturn void load_die(const char *what) {
 
 /* Zeroed memory that no allocator under test has seen, resident. Never given back. */
 static inline void *load_pages(size_t bytes) {
-    void *p = mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    void *p = mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (p == MAP_FAILED)
         load_die("no memory for the harness");
     return p;
@@ -118,9 +118,7 @@ static inline void load_note(const char *name, uint64_t value) {
     }
 }
 
-static inline bool load_mode_is(const char *name) {
-    return strcmp(load.shape->modes[load.mode].name, name) == 0;
-}
+static inline bool load_mode_is(const char *name) { return strcmp(load.shape->modes[load.mode].name, name) == 0; }
 
 static inline double load_clock(void) {
     struct timespec t;
@@ -139,14 +137,10 @@ static inline uint64_t load_rand(struct worker *w) {
 }
 
 /* 0 .. n - 1, for n below 2^32. */
-static inline uint64_t load_below(struct worker *w, uint64_t n) {
-    return ((load_rand(w) >> 32) * n) >> 32;
-}
+static inline uint64_t load_below(struct worker *w, uint64_t n) { return ((load_rand(w) >> 32) * n) >> 32; }
 
 /* A size of the run's distribution: log-uniform from min_size to max_size. */
-static inline size_t load_size(struct worker *w) {
-    return load.sizes[(load_rand(w) >> 20) % LOAD_SIZES];
-}
+static inline size_t load_size(struct worker *w) { return load.sizes[(load_rand(w) >> 20) % LOAD_SIZES]; }
 
 /* Size number i of n that divide the range evenly on a log scale. */
 static inline size_t load_size_step(size_t min, size_t max, double i, double n) {
@@ -161,17 +155,11 @@ static inline void load_set_sizes(size_t min, size_t max) {
 
 /* ---- blocks ---- */
 
-static inline uint64_t block_key(const void *p) {
-    return (uint64_t)(uintptr_t)p * UINT64_C(0x9e3779b97f4a7c15);
-}
+static inline uint64_t block_key(const void *p) { return (uint64_t)(uintptr_t)p * UINT64_C(0x9e3779b97f4a7c15); }
 
-static inline uint64_t block_sum(size_t size) {
-    return (UINT64_C(1) << 40) + size;
-}
+static inline uint64_t block_sum(size_t size) { return (UINT64_C(1) << 40) + size; }
 
-static inline void block_store(void *p, uint64_t word) {
-    memcpy(p, &word, sizeof word);
-}
+static inline void block_store(void *p, uint64_t word) { memcpy(p, &word, sizeof word); }
 
 static inline uint64_t block_load(const void *p) {
     uint64_t word;
@@ -191,13 +179,10 @@ static inline void *block_sign(struct worker *w, void *p, size_t size) {
     return p;
 }
 
-static inline void *block_make(struct worker *w, size_t size) {
-    return block_sign(w, malloc(size), size);
-}
+static inline void *block_make(struct worker *w, size_t size) { return block_sign(w, malloc(size), size); }
 
-/* Takes leave of a block: its size, or 0 if it is not what block_sign() wrote. The block may be freed or
- * resized then. */
-static inline size_t block_check(struct worker *w, const void *p) {
+/* Takes leave of a block: its size, or 0 if it is not what block_sign() wrote. It may be freed or resized. */
+static inline size_t block_check(struct worker *w, void *p) {
     uint64_t head = block_load(p);
     uint64_t size = head ^ block_key(p);
     if (__builtin_expect(size - 8 > UINT32_MAX, 0)) {
@@ -207,6 +192,7 @@ static inline size_t block_check(struct worker *w, const void *p) {
     if (size >= 16 && block_load((const char *)p + size - 8) != ~head)
         w->bad++;
     w->dropped += block_sum(size);
+    block_store(p, LOAD_WIPED);
     return size;
 }
 

@@ -21,8 +21,7 @@ static void *make_aligned(struct worker *w, unsigned shift) {
         if (posix_memalign(&p, alignment, size) != 0)
             load_die("out of memory");
     } else {
-        p = aligned_alloc(alignment,
-                          (size + alignment - 1) & ~(alignment - 1)); /* a multiple, as C11 wants it */
+        p = aligned_alloc(alignment, (size + alignment - 1) & ~(alignment - 1)); /* a multiple, as C11 wants it */
     }
     w->bad += ((uintptr_t)p & (alignment - 1)) != 0;
     return block_sign(w, p, size);

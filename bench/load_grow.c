@@ -23,15 +23,14 @@ static const struct load_shape shape = {
     .max_size = 64 * 1024 * 1024,
 };
 
-/* One realloc of a signed block: what was there must still be there. The first word and the old last word
- * tell. */
+/* One realloc of a signed block. What was there must still be: the first word and the old last one tell. */
 static void *resize(struct worker *w, void *p, size_t was, size_t size) {
-    uint64_t head = block_load(p), tail = block_load((char *)p + was - 8);
+    uint64_t tail = block_load((char *)p + was - 8);
     block_check(w, p);
     p = realloc(p, size);
     if (!p)
         load_die("out of memory");
-    w->bad += block_load(p) != head || block_load((char *)p + was - 8) != tail;
+    w->bad += block_load(p) != LOAD_WIPED || block_load((char *)p + was - 8) != tail;
     block_touch(p, (was + LOAD_PAGE_BYTES - 1) / LOAD_PAGE_BYTES * LOAD_PAGE_BYTES, size);
     return block_sign(w, p, size);
 }
@@ -54,8 +53,8 @@ static void grow(struct worker *w) {
 }
 
 static void expect_zero(struct worker *w, const void *p, size_t size) {
-    uint64_t sum = block_load(p) | block_load((const char *)p + size - 8) |
-                   block_load((const char *)p + size / 2 / 8 * 8);
+    uint64_t sum =
+        block_load(p) | block_load((const char *)p + size - 8) | block_load((const char *)p + size / 2 / 8 * 8);
     w->bad += sum != 0;
 }
 

@@ -32,11 +32,8 @@ struct lane {
 
 static const struct load_shape shape = {
     .name = "handoff",
-    .modes = {{"1to1", 8000000, 2},
-              {"1toN", 8000000, 3},
-              {"Nto1", 8000000, 3},
-              {"NtoN", 8000000, 4},
-              {"ring", 8000000, 2}},
+    .modes =
+        {{"1to1", 8000000, 2}, {"1toN", 8000000, 3}, {"Nto1", 8000000, 3}, {"NtoN", 8000000, 4}, {"ring", 8000000, 2}},
     .min_size = 16,
     .max_size = 512,
 };

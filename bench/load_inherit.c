@@ -15,9 +15,7 @@ static const struct load_shape shape = {
     .max_size = 500,
 };
 
-static uint64_t ops_per_life(void) {
-    return load_mode_is("short") ? 1000 : 20000;
-}
+static uint64_t ops_per_life(void) { return load_mode_is("short") ? 1000 : 20000; }
 
 static void *live_once(void *arg) {
     struct worker *w = arg;

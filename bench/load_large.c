@@ -1,21 +1,19 @@
 /* load_large.c -- buffers of 64 KiB to 32 MiB; one byte of each page is written, as a user would.
  *
  * An op is a MiB. Modes: same (one size in a loop, then the next, doubling), live (random sizes, random
- * replacement in a live set), idle (as live, but the pages stay untouched: address space alone).
+ * replacement in a live set), sparse (as live, but nothing is written between the first and the last word).
  */
 #include "load.h"
 
 static const struct load_shape shape = {
     .name = "large",
-    .modes = {{"same", 10000, 1}, {"live", 3000, 1}, {"idle", 700000, 1}},
+    .modes = {{"same", 10000, 1}, {"live", 3000, 1}, {"sparse", 700000, 1}},
     .live = 32,
     .min_size = 64 * 1024,
     .max_size = 32 * 1024 * 1024,
 };
 
-static uint64_t share_bytes(const struct worker *w) {
-    return w->ops << 20;
-}
+static uint64_t share_bytes(const struct worker *w) { return w->ops << 20; }
 
 static void large_same(struct worker *w) {
     unsigned steps = 1;

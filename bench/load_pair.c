@@ -17,9 +17,7 @@ static void pair_of(struct worker *w, size_t size, uint64_t ops) {
         block_drop(w, block_make(w, size));
 }
 
-static void pair_small(struct worker *w) {
-    pair_of(w, 64, w->ops);
-}
+static void pair_small(struct worker *w) { pair_of(w, 64, w->ops); }
 
 static void pair_fixed(struct worker *w) {
     unsigned steps = 1;

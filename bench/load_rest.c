@@ -7,13 +7,7 @@
  */
 #include "load.h"
 
-enum {
-    SLEEPERS = 1000,
-    SLEEPER_BLOCKS = 20,
-    STACK_BYTES = 64 * 1024,
-    KEPT_PERCENT = 5,
-    BLOCK_BYTES_LEAST = 1024
-};
+enum { SLEEPERS = 1000, SLEEPER_BLOCKS = 20, STACK_BYTES = 64 * 1024, KEPT_PERCENT = 5, BLOCK_BYTES_LEAST = 1024 };
 
 static const struct load_shape shape = {
     .name = "rest",
@@ -24,9 +18,7 @@ static const struct load_shape shape = {
 
 static pthread_barrier_t asleep;
 
-static uint64_t blocks_at_most(void) {
-    return (load.ops << 20) / load.threads / BLOCK_BYTES_LEAST + 1;
-}
+static uint64_t blocks_at_most(void) { return (load.ops << 20) / load.threads / BLOCK_BYTES_LEAST + 1; }
 
 static void *sleeper(void *arg) {
     struct worker w = {.rng = 2 * (uintptr_t)arg + 1};

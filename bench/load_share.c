@@ -30,9 +30,7 @@ static struct {
     uint64_t held, shared_lines; /* worker 0 only */
 } epoch;
 
-static void meet(void) {
-    pthread_barrier_wait(&epoch.barrier);
-}
+static void meet(void) { pthread_barrier_wait(&epoch.barrier); }
 
 /* The stores are volatile: each one happens, though nobody reads the sum. */
 static void write_all(void **block) {
@@ -43,9 +41,7 @@ static void write_all(void **block) {
     }
 }
 
-static bool line_is(const void *p, uintptr_t line) {
-    return (uintptr_t)p / CACHE_LINE_BYTES == line;
-}
+static bool line_is(const void *p, uintptr_t line) { return (uintptr_t)p / CACHE_LINE_BYTES == line; }
 
 /* Counts, over all held blocks, those whose line another thread holds a block of too. Worker 0, while the
  * others wait. */

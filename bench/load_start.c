@@ -22,9 +22,7 @@ static const struct load_shape shape = {
 static char *const true_argv[] = {"/bin/true", NULL};
 static char *const python_argv[] = {"python3", "-c", "pass", NULL};
 
-static char *const *child_argv(void) {
-    return load_mode_is("true") ? true_argv : python_argv;
-}
+static char *const *child_argv(void) { return load_mode_is("true") ? true_argv : python_argv; }
 
 static void start_processes(struct worker *w) {
     for (uint64_t i = 0; i < w->ops; i++) {

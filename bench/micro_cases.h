@@ -1,7 +1,7 @@
 /* micro_cases.h -- the cases of the micro benchmarks, over any set of allocation functions.
  *
- * PURPOSE     Cost of one verb at a time, in nanoseconds, one thread or a few, warm. What whole shapes of use
- * cost is the business of bench/load_*; a micro benchmark says which verb moved.
+ * PURPOSE     Cost of one verb at a time, in nanoseconds, one thread or a few, warm. What whole shapes of
+ *             use cost is the business of bench/load_*; a micro benchmark says which verb moved.
  *
  * A heap is a type with static functions of the names malloc has, so that micro_malloc.cc (the process's own)
  * and micro_granary.cc (the prefixed calls) run the same code. Every block is written to, as a user would.

@@ -12,9 +12,7 @@ struct granary_heap {
     static void *zalloc(std::size_t count, std::size_t size) { return granary_calloc(count, size); }
     static void *resize(void *p, std::size_t size) { return granary_realloc(p, size); }
     static void release(void *p) { granary_free(p); }
-    static void *aligned(std::size_t alignment, std::size_t size) {
-        return granary_aligned_alloc(alignment, size);
-    }
+    static void *aligned(std::size_t alignment, std::size_t size) { return granary_aligned_alloc(alignment, size); }
 };
 
 } // namespace
