@@ -90,7 +90,19 @@ static const struct sizes wrong_sizes[] = {
     {64, HUGE_}, {HUGE_, 64}, {HUGE_, LARGE}, {HUGE_, 50 * MIB}, {64, SIZE_MAX}, {LARGE, SIZE_MAX},
 };
 
+/* Both classes are in use: the block goes where blocks of the said size wait. */
 static int wrong_size(size_t which) {
+    const size_t is = wrong_sizes[which].is;
+    const size_t said = wrong_sizes[which].said;
+    void *others[] = {block_of(is), granary_malloc(said)};
+    granary_free_sized(block_of(is), opaque_size(said));
+    granary_free(others[0]);
+    granary_free(others[1]);
+    return settled();
+}
+
+/* No call before it, but the one that made the block. */
+static int wrong_size_at_first(size_t which) {
     granary_free_sized(block_of(wrong_sizes[which].is), opaque_size(wrong_sizes[which].said));
     return settled();
 }
@@ -102,8 +114,10 @@ static int wrong_size_by_sdallocx(size_t which) {
 
 /* The block of the wrong class is handed out before anybody looks: it must be found when it comes home. */
 static int wrong_size_then_reuse(size_t which) {
+    void *room = block_of(wrong_sizes[which].said); /* its magazine has room for one more */
     granary_free_sized(block_of(wrong_sizes[which].is), opaque_size(wrong_sizes[which].said));
     granary_free(block_of(wrong_sizes[which].said));
+    granary_free(room);
     return settled();
 }
 
@@ -148,9 +162,12 @@ static const struct crime crimes[] = {
     {"112_40M_said_50M", wrong_size, 10},
     {"112_64_said_size_max", wrong_size, 11},
     {"112_300000_said_size_max", wrong_size, 12},
+    {"112_100_said_1000_at_first", wrong_size_at_first, 0},
+    {"112_1000_said_100_at_first", wrong_size_at_first, 1},
     {"112_sdallocx_100_said_1000", wrong_size_by_sdallocx, 0},
     {"112_sdallocx_300000_said_2M", wrong_size_by_sdallocx, 5},
     {"112_1000_said_100_then_reuse", wrong_size_then_reuse, 1},
+    {"112_100_said_1000_then_reuse", wrong_size_then_reuse, 0},
     {"112_aligned_64_said_4096", wrong_alignment, 4096},
     {"112_aligned_64_said_16", wrong_alignment, 16},
     {"112_twice_sized_64", twice_sized, 64},

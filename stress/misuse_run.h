@@ -63,7 +63,7 @@ static inline void verdict_of(const struct ending *ending, char *verdict, size_t
     if (ending->timed_out) {
         snprintf(verdict, room, "timed out: %s", text);
     } else if (ending->signal == SIGABRT) {
-        snprintf(verdict, room, "%s", text);
+        snprintf(verdict, room, "%s", ending->length ? text : "abort without a word");
     } else if (ending->signal) {
         snprintf(verdict, room, "signal %d: %s", ending->signal, text);
     } else if (ending->length > 0 || (ending->exit_code != UNNOTICED && ending->exit_code != HARMLESS)) {

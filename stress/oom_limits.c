@@ -111,6 +111,7 @@ static int plunder_ten_times(const char *unused) {
     size_t first = 0;
     for (int round = 0; round < ROUNDS; round++) {
         size_t bytes = plunder_once();
+        granary_trim(); /* what is kept for reuse is in nobody's way for longer */
         if (round == 0) {
             first = bytes;
             must(first > LIMIT_KIB * KIB / 4); /* the threads' stacks have the rest */
@@ -120,7 +121,6 @@ static int plunder_ten_times(const char *unused) {
             return 1;
         }
     }
-    granary_trim();
     in_thread(end_at_once, NULL);
     return 0;
 }
@@ -132,9 +132,9 @@ static void semantics_093_100_the_same_capacity_ten_times(void **state) {
     assert_int_equal(ending.length, 0); /* no flood of messages: none */
 }
 
-/* After the heap took all, freed all and was trimmed, others get memory: here threads with larger stacks than any so far. */
-static int make_room_for_threads(const char *unused) {
-    (void)unused;
+/* After the heap took all in small pieces, freed all and was trimmed, the space serves others: here a block that needs
+ * a mapping of its own, or a thread with a large stack. */
+static int make_room(const char *whom) {
     struct rlimit limit = {LIMIT_KIB * KIB, LIMIT_KIB * KIB};
     pthread_attr_t large_stack;
     must(setrlimit(RLIMIT_AS, &limit) == 0);
@@ -145,6 +145,10 @@ static int make_room_for_threads(const char *unused) {
         granary_free(loot);
     }
     granary_trim();
+    if (strcmp(whom, "block") == 0) {
+        must(granary_malloc(80 * MIB) != NULL);
+        return 0;
+    }
     must(pthread_attr_init(&large_stack) == 0);
     must(pthread_attr_setstacksize(&large_stack, 64 * MIB) == 0);
     pthread_t thread;
@@ -153,9 +157,14 @@ static int make_room_for_threads(const char *unused) {
     return 0;
 }
 
-static void semantics_093_freed_address_space_serves_others(void **state) {
+static void semantics_093_freed_address_space_serves_a_huge_block(void **state) {
     (void)state;
-    must_end_well(in_new_process("room", "", 30), "room for threads");
+    must_end_well(in_new_process("room", "block", 30), "room for a huge block");
+}
+
+static void semantics_093_freed_address_space_serves_a_new_thread(void **state) {
+    (void)state;
+    must_end_well(in_new_process("room", "thread", 30), "room for a thread");
 }
 
 /* ---- item 94 ---- */
@@ -238,11 +247,12 @@ static void semantics_094_locked_memory_runs_out(void **state) {
 
 int main(int argc, char **argv) {
     if (argc == 3) {
-        return argv[1][0] == 'p' ? plunder_ten_times(argv[2]) : make_room_for_threads(argv[2]);
+        return argv[1][0] == 'p' ? plunder_ten_times(argv[2]) : make_room(argv[2]);
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(semantics_093_100_the_same_capacity_ten_times),
-        cmocka_unit_test(semantics_093_freed_address_space_serves_others),
+        cmocka_unit_test(semantics_093_freed_address_space_serves_a_huge_block),
+        cmocka_unit_test(semantics_093_freed_address_space_serves_a_new_thread),
         cmocka_unit_test(semantics_094_no_data_at_first),
         cmocka_unit_test(semantics_094_locked_memory_runs_out),
     };

@@ -126,15 +126,15 @@ static void live_resize(void **oracle, struct live *live, size_t size) {
 
 static void semantics_005_contents_survive_random_calls(void **state) {
     (void)state;
-    enum { SLOTS = 4096, CALLS = 1500 * 1000 };
+    enum { SLOTS = 4096, CALLS = 2000 * 1000 };
     static struct live slots[SLOTS];
     struct rng rng = rng_for(5);
     void *oracle = NULL;
     for (int i = 0; i < CALLS; i++) {
         struct live *live = &slots[rng_below(&rng, SLOTS)];
-        size_t choice = rng_below(&rng, 1024);
-        /* mostly small; about 1 call in 100 up to 512 KiB, 1 in 1000 up to 8 MiB, now and then above the region */
-        size_t size = rng_size(&rng, choice > 10 ? 11 : choice > 1 ? 19 : choice ? 23 : 26);
+        size_t choice = rng_below(&rng, 16 * 1024);
+        /* mostly small; 1 call in 100 up to 512 KiB, 1 in 3000 up to 8 MiB, now and then above the region */
+        size_t size = rng_size(&rng, choice > 160 ? 11 : choice > 5 ? 19 : choice ? 23 : 26);
         if (live->ptr != NULL && choice % 4 == 0) {
             live_resize(&oracle, live, size);
             continue;
