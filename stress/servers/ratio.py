@@ -1,0 +1,125 @@
+"""ratio.py -- the --ratio mode of run: every program under every allocator, round by round, and the table of medians.
+
+The base is glibc, preloaded like the others: the loader does the same work for each, and a program that is linked with
+an allocator of its own (Debian's redis with jemalloc) is measured with glibc's all the same.
+"""
+import json
+import os
+import shutil
+import statistics
+import sys
+
+import harness
+from harness import Allocator, Failure, Run
+
+
+def glibc():
+    with open("/proc/self/maps", encoding="utf-8") as file:
+        for line in file:
+            path = line.split()[-1]
+            if os.path.basename(path).startswith(("libc.so.6", "libc-2.")):
+                return Allocator("glibc", os.path.realpath(path))
+    raise Failure("this system's libc is not glibc")
+
+
+def sample(module, directory, tools, allocator, shared, measuring, limit, bounded):
+    run = Run(directory, tools, allocator, measuring, shared)
+    try:
+        def action():
+            samples = module.measure(run)
+            run.check_orphans()
+            return samples
+        samples = bounded(run, limit, action)
+        run.check_complaints()
+        if measuring == "witnessed":
+            run.check_witness(module.PROVEN)
+        return samples
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def measure_program(name, module, top, tools, allocators, rounds, limit, bounded):
+    """{row: {allocator: [Sample of round 1, ...]}}. A round nobody counts comes first: it proves with the witness that
+    each allocator is the one in use, and warms the machine's caches."""
+    shared = os.path.join(top, name + "-shared")
+    os.makedirs(shared)
+    os.chmod(shared, 0o755)
+    rows = {}
+    try:
+        for number in range(rounds + 1):
+            for allocator in allocators:
+                measuring = "plain" if number else "witnessed"
+                print(f"\r{name} {number}/{rounds} {allocator.name:<20}", end="", file=sys.stderr, flush=True)
+                for one in sample(module, os.path.join(top, name), tools, allocator, shared, measuring, limit, bounded):
+                    if number:
+                        rows.setdefault(one.row, {}).setdefault(allocator.name, []).append(one)
+    finally:
+        print("\r" + " " * 60 + "\r", end="", file=sys.stderr, flush=True)
+        shutil.rmtree(shared, ignore_errors=True)
+    return rows
+
+
+def median(samples, field):
+    return statistics.median(getattr(one, field) for one in samples)
+
+
+def spread(samples, field):
+    values = [getattr(one, field) for one in samples]
+    return (max(values) - min(values)) / statistics.median(values)
+
+
+HEADER = (f"{'row':<16} {'allocator':<12} {'rate':>11} {'unit':<9} {'spread':>6} {'speed':>6} {'cpu':>6} "
+          f"{'spread':>6} {'peak MiB':>9} {'memory':>6}")
+
+
+def print_row(row, by_allocator, base):
+    """One line for each allocator: its medians, and their ratios to the base's."""
+    for name, samples in by_allocator.items():
+        over = {field: median(samples, field) / median(by_allocator[base], field) for field in ("rate", "cpu", "peak")}
+        rate = median(samples, "rate")
+        digits = 3 if rate < 10 else 1 if rate < 1000 else 0
+        print(f"{row:<16} {name:<12} {rate:>11.{digits}f} {samples[0].unit + '/s':<9} {spread(samples, 'rate'):>6.1%} "
+              f"{over['rate']:>6.3f} {over['cpu']:>6.3f} {spread(samples, 'cpu'):>6.1%} "
+              f"{median(samples, 'peak') / 1024:>9.1f} {over['peak']:>6.3f}", flush=True)
+
+
+def geometric_mean(rows, name, base, field):
+    ratios = [median(one[name], field) / median(one[base], field) for one in rows.values() if name in one and base in one]
+    return statistics.geometric_mean(ratios) if ratios else float("nan")
+
+
+def measure_all(chosen, top, tools, allocator, peers, options, bounded):
+    base = glibc()
+    allocators = [base, allocator, *peers]
+    print(f"{options.rounds} rounds, {' '.join(one.name for one in allocators)} in turn; medians, spread = (max - min) / "
+          "median.\nspeed: rate over glibc's, more is better. cpu: CPU seconds for the same work over glibc's, less is "
+          "better.\nmemory: peak over glibc's, less is better (peak: VmHWM; of several processes, their anonymous memory).\n")
+    print(HEADER, flush=True)
+    rows, failed = {}, 0
+    for name, module in chosen.items():
+        lacking = [need for need in module.NEEDS if not harness.which(need)]
+        try:
+            if lacking:
+                raise Failure(f"not installed: {', '.join(lacking)} (run with --install)")
+            found = measure_program(name, module, top, tools, allocators, options.rounds,
+                                    getattr(module, "LIMIT", 60) * options.patience, bounded)
+        except (Failure, OSError) as failure:
+            failed += 1
+            print(f"FAIL {name} {' '.join(str(failure).split())}", flush=True)
+            if getattr(failure, "detail", ""):
+                print("    " + failure.detail.replace("\n", "\n    "), file=sys.stderr, flush=True)
+            continue
+        for row, by_allocator in found.items():
+            print_row(row, by_allocator, base.name)
+        rows.update(found)
+    for one in allocators[1:]:
+        means = {field: geometric_mean(rows, one.name, base.name, field) for field in ("rate", "cpu", "peak")}
+        print(f"{'geometric mean':<16} {one.name:<12} {'':>11} {'':<9} {'':>6} {means['rate']:>6.3f} {means['cpu']:>6.3f} "
+              f"{'':>6} {'':>9} {means['peak']:>6.3f}")
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump({"rounds": options.rounds, "base": base.name,
+                       "allocators": {one.name: {"path": one.path, "env": one.env} for one in allocators},
+                       "rows": {row: {name: [vars(one) for one in samples] for name, samples in by_allocator.items()}
+                                for row, by_allocator in rows.items()}}, file, indent=1)
+    return 1 if failed or not rows else 0
