@@ -17,6 +17,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -138,6 +139,9 @@ static bool accept_one(struct server *server, int listener) {
         refuse(socket);
         return true;
     }
+    /* A reply that takes several sends must not wait for the client's delayed acknowledgement. */
+    int one = 1;
+    setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     inet_ntop(AF_INET, &address.sin_addr, name, sizeof name);
     snprintf(peer, sizeof peer, "%s:%u", name, ntohs(address.sin_port));
     uint64_t id = atomic_fetch_add_explicit(&server->connections_made, 1, memory_order_relaxed);
