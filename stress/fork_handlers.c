@@ -30,24 +30,12 @@ static void after(int which, long *count) {
         granary_trim();
 }
 
-static void prepare_old(void) {
-    prepare(0);
-}
-static void parent_old(void) {
-    after(0, &in_parents);
-}
-static void child_old(void) {
-    after(0, &in_children);
-}
-static void prepare_young(void) {
-    prepare(1);
-}
-static void parent_young(void) {
-    after(1, &in_parents);
-}
-static void child_young(void) {
-    after(1, &in_children);
-}
+static void prepare_old(void) { prepare(0); }
+static void parent_old(void) { after(0, &in_parents); }
+static void child_old(void) { after(0, &in_children); }
+static void prepare_young(void) { prepare(1); }
+static void parent_young(void) { after(1, &in_parents); }
+static void child_young(void) { after(1, &in_children); }
 
 static void *churner(void *index) {
     struct rng rng = storm_rng_of((uint64_t)(intptr_t)index);
@@ -56,9 +44,7 @@ static void *churner(void *index) {
     return NULL;
 }
 
-static void grandchild(long number) {
-    storm_short_life((void *)(uintptr_t)number);
-}
+static void grandchild(long number) { storm_short_life((void *)(uintptr_t)number); }
 
 static void fork_once(long number) {
     in_children = 0;
@@ -94,8 +80,8 @@ int main(int argc, char **argv) {
     atomic_store_explicit(&done, true, memory_order_relaxed);
     for (long i = 0; i < storm.threads; i++)
         storm_join(thread[i]);
-    REQUIRE(prepared == handlers * number && in_parents == prepared,
-            "%ld forks: %ld prepare and %ld parent handlers", number, prepared, in_parents);
+    REQUIRE(prepared == handlers * number && in_parents == prepared, "%ld forks: %ld prepare and %ld parent handlers",
+            number, prepared, in_parents);
     storm_empty_boxes(&handler_rng);
     printf("%ld forks with handlers\n", number);
     return 0;

@@ -1,8 +1,10 @@
-/* fork_park_inside.c -- fork before any step of the very thread that is in the middle of it: checklist 75, 78.
+/* fork_park_inside.c -- fork before any step of the very thread that is in the middle of it: checklist
+ * 75, 78.
  *
- * What a handler does that interrupts malloc or free at the worst moment, for every moment: the hook itself forks. The child
- * completes the full workload inside the interrupted call, returns into it, finishes its own work and ends; the parent waits
- * and does the same. Other threads churn. Every third fork is _Fork. By hand: --visits 20.
+ * What a handler does that interrupts malloc or free at the worst moment, for every moment: the hook itself
+ * forks. The child completes the full workload inside the interrupted call, returns into it, finishes its own
+ * work and ends; the parent waits and does the same. Other threads churn. Every third fork is _Fork. By hand:
+ * --visits 20.
  */
 /* test: link=granary_points args="--visits 1" timeout=240 */
 #include "storm_points.h"
@@ -15,26 +17,40 @@ static bool is_child, is_bare;
 static struct rng hook_rng;
 static _Atomic bool done;
 
-/* Forks at a site that wants it, so that each process takes up where the last one stopped. */
+/* Does not return. */
+static void child_work(bool bare) {
+    storm_workload(rng_next(&hook_rng), bare ? 0 : 1);
+    storm_empty_boxes(&hook_rng);
+    storm_churn(&hook_rng, 100, 1 << 18);
+    _exit(0);
+}
+
+static void child(bool bare, bool inside) {
+    storm_child();
+    is_child = true;
+    is_bare = bare;
+    if (inside)
+        child_work(bare);
+}
+
+/* Forks twice at a site that wants it, so that each process takes up where the last one stopped. */
 static void fork_here(struct site *site) {
     if (is_child || !forks_left || site->hits >= hits_wanted || !storm_one_in(&hook_rng, 2))
         return;
     char what[160];
     long number = atomic_fetch_add(&site->hits, 1) + 1;
-    bool bare = storm_one_in(&hook_rng, 3);
     forks_left--;
     points_name(what, sizeof what, site, number);
-    pid_t pid = bare ? _Fork() : fork();
-    REQUIRE(pid >= 0, "fork: errno %d", errno);
-    if (pid == 0) {
-        storm_child();
-        is_child = true;
-        is_bare = bare;
-        storm_workload(rng_next(&hook_rng), bare ? 0 : 1);
-        return;
+    for (int inside = 0; inside < 2; inside++) {
+        bool bare = storm_one_in(&hook_rng, 3);
+        pid_t pid = bare ? _Fork() : fork();
+        REQUIRE(pid >= 0, "fork: errno %d", errno);
+        if (pid == 0) {
+            child(bare, inside);
+            return;
+        }
+        storm_reap(pid, what, bare + 2 * inside);
     }
-    storm_churn(&hook_rng, 30, 1 << 16);
-    storm_reap(pid, what, bare);
 }
 
 /* Runs in the thread that was forked and, with is_child set, in each of its children. */
@@ -43,13 +59,8 @@ static void *victim(void *unused) {
     struct rng rng = storm_rng_of(1);
     points_armed = true;
     points_victim_work(&rng, 1);
-    if (is_child) {
-        storm_empty_boxes(&rng);
-        storm_workload(rng_next(&rng), is_bare ? 0 : 1);
-        if (storm_one_in(&rng, 2))
-            _exit(0); /* else the thread's own end is part of the test, and of the process */
-        points_armed = false;
-    }
+    if (is_child && storm_one_in(&rng, 2))
+        child_work(is_bare); /* else the thread's own end is part of the test, and that of the process */
     return NULL;
 }
 

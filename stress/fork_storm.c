@@ -1,9 +1,10 @@
-/* fork_storm.c -- processes of many threads fork without pause, and every child can do everything: checklist 72, 73, 76,
- * 77, 82, bugs 46, 57, 59, 62.
+/* fork_storm.c -- processes of many threads fork without pause, and every child can do everything: checklist
+ * 72, 73, 76, 77, 82, bugs 46, 57, 59, 62.
  *
- * The parent's threads churn, start short-lived threads, trade blocks and fork. A child has only the thread that forked: it
- * verifies and frees blocks whose threads do not exist there, churns, starts threads, forks on, and ends in one of several
- * ways. Its memory stays near what it inherited. By hand: --forks 10000 --threads 16.
+ * The parent's threads churn, start short-lived threads, trade blocks and fork. A child has only the thread
+ * that forked: it verifies and frees blocks whose threads do not exist there, churns, starts threads, forks
+ * on, and ends in one of several ways. Its memory stays near what it inherited. By hand: --forks 10000
+ * --threads 16.
  */
 /* test: args="--forks 150 --threads 5" timeout=240 */
 /* test: name=first args="--forks 0 --threads 1" timeout=60 */
@@ -16,8 +17,8 @@ static _Atomic long forks_left;
 
 static void nothing(void) {}
 
-/* Many rounds in the child must not cost more memory than a few: what vanished threads held is either usable or lost
- * once, not in each round. */
+/* Many rounds in the child must not cost more memory than a few: what vanished threads held is either usable
+ * or lost once, not in each round. */
 static void stays_small(uint64_t seed, int rounds) {
     size_t first = 0, last = 0;
     for (int i = 0; i < rounds; i++) {
@@ -25,7 +26,8 @@ static void stays_small(uint64_t seed, int rounds) {
         last = rss_bytes();
         first = i == 0 ? last : first;
     }
-    REQUIRE(last <= first + growth_bytes, "RSS of the child grew from %.1f to %.1f MiB", storm_mib(first), storm_mib(last));
+    REQUIRE(last <= first + growth_bytes, "RSS of the child grew from %.1f to %.1f MiB", storm_mib(first),
+            storm_mib(last));
 }
 
 /* Each generation does its work, then forks the next one. */
@@ -49,8 +51,8 @@ static void counters_are_sane(void) {
     granary_get_stats(&stats);
     REQUIRE(stats.mapped_bytes < (size_t)1 << 46 && stats.used_bytes <= stats.mapped_bytes &&
                 stats.cached_bytes <= stats.used_bytes && stats.huge_bytes <= stats.mapped_bytes,
-            "mapped %zu, used %zu, cached %zu, huge %zu bytes", stats.mapped_bytes, stats.used_bytes, stats.cached_bytes,
-            stats.huge_bytes);
+            "mapped %zu, used %zu, cached %zu, huge %zu bytes", stats.mapped_bytes, stats.used_bytes,
+            stats.cached_bytes, stats.huge_bytes);
 }
 
 /* Does not return. `held` are the blocks of the thread that forked. */
@@ -109,9 +111,7 @@ static void *churner(void *index) {
     return NULL;
 }
 
-static void *any_role(void *index) {
-    return (intptr_t)index < 2 ? churner(index) : worker(index);
-}
+static void *any_role(void *index) { return (intptr_t)index < 2 ? churner(index) : worker(index); }
 
 /* Fork as the first thing that ever happens; then both sides use the library. */
 static void fork_first(long bare) {

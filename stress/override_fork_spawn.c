@@ -1,7 +1,7 @@
 /* override_fork_spawn.c -- other programs started from threads that allocate: checklist 79, rules 19, 20.
  *
- * vfork and exec, posix_spawn, system and popen: the child borrows the parent's memory, or runs no fork handlers, and must
- * leave nothing behind in either. By hand: --ops 10000 --threads 16.
+ * vfork and exec, posix_spawn, system and popen: the child borrows the parent's memory, or runs no fork
+ * handlers, and must leave nothing behind in either. By hand: --ops 10000 --threads 16.
  */
 /* test: args="--ops 12 --threads 4" timeout=240 */
 #define STORM_LIBC
@@ -91,9 +91,7 @@ static void *churner(void *index) {
     return NULL;
 }
 
-static void *any_role(void *index) {
-    return (intptr_t)index < storm.threads ? starter(index) : churner(index);
-}
+static void *any_role(void *index) { return (intptr_t)index < storm.threads ? starter(index) : churner(index); }
 
 int main(int argc, char **argv) {
     storm_begin(argc, argv, (struct storm_options){.seconds = 3600, .threads = 4, .ops = 100}, NULL);

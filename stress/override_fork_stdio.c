@@ -1,9 +1,10 @@
-/* override_fork_stdio.c -- fork beside threads that sit in libc's own locks: checklist 74, 81, bugs 56, 58, 61.
+/* override_fork_stdio.c -- fork beside threads that sit in libc's own locks: checklist 74, 81, bugs 56,
+ * 58, 61.
  *
- * libc takes the lock of every stream around fork, and calls malloc while it holds them: in fopen, getline, fflush. An
- * allocator that takes its locks before fork and waits for libc's in there hangs the parent; one that takes none hangs the
- * child. Other threads load and unload libraries, which allocates under the loader's lock, and print to memory.
- * By hand: --forks 10000 --threads 16.
+ * libc takes the lock of every stream around fork, and calls malloc while it holds them: in fopen, getline,
+ * fflush. An allocator that takes its locks before fork and waits for libc's in there hangs the parent; one
+ * that takes none hangs the child. Other threads load and unload libraries, which allocates under the
+ * loader's lock, and print to memory. By hand: --forks 10000 --threads 16.
  */
 /* test: args="--forks 60" timeout=240 libs=dl */
 #define STORM_LIBC
@@ -14,9 +15,7 @@
 static long forks = 1000;
 static _Atomic long forks_left;
 
-static bool going(void) {
-    return atomic_load_explicit(&forks_left, memory_order_relaxed) > 0 && !storm_past_end();
-}
+static bool going(void) { return atomic_load_explicit(&forks_left, memory_order_relaxed) > 0 && !storm_past_end(); }
 
 static void read_lines(void) {
     FILE *file = fopen("/proc/self/maps", "r");

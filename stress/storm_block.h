@@ -65,8 +65,9 @@ static inline void storm_get_stats(struct granary_stats *out) {
 #endif
 
 enum {
-    storm_fill_all_bytes = 65536, /* larger blocks have the pattern in one word of each page and at the end */
-    storm_small_code = 511        /* sizes from here on stand in the block's first word */
+    storm_fill_all_bytes = 65536,     /* larger blocks have the pattern in one word of each page and at the end, */
+    storm_fill_pages_bytes = 2 << 20, /* and blocks larger than this in one word of 16 pages: faults take the time */
+    storm_small_code = 511            /* sizes from here on stand in the block's first word */
 };
 
 struct storm_block {
@@ -83,7 +84,7 @@ static inline uint64_t storm_pattern(const struct storm_block *block) {
 }
 
 static inline size_t storm_stride(const struct storm_block *block) {
-    return block->size <= storm_fill_all_bytes ? 8 : 4096;
+    return block->size <= storm_fill_all_bytes ? 8 : block->size <= storm_fill_pages_bytes ? 4096 : 65536;
 }
 
 /* Bytes at the end that are filled one by one; what stands before them is a multiple of 8. */
@@ -104,8 +105,7 @@ static inline void storm_fill(struct storm_block *block) {
 }
 
 /* The first `size` bytes are as storm_fill left them for the block's own size and for address `filled_at`. */
-static inline void storm_verify_prefix(const struct storm_block *block, const unsigned char *filled_at,
-                                       size_t size) {
+static inline void storm_verify_prefix(const struct storm_block *block, const unsigned char *filled_at, size_t size) {
     struct storm_block then = *block;
     then.ptr = (unsigned char *)(uintptr_t)filled_at;
     uint64_t word = storm_pattern(&then), found;
@@ -115,12 +115,12 @@ static inline void storm_verify_prefix(const struct storm_block *block, const un
             continue;
         memcpy(&found, block->ptr + at, 8);
         uint64_t expected = at == 0 && block->size >= storm_small_code ? block->size : word;
-        REQUIRE(found == expected, "block %p of %zu bytes: at %zu %#llx for %#llx", (void *)block->ptr,
-                block->size, at, (unsigned long long)found, (unsigned long long)expected);
+        REQUIRE(found == expected, "block %p of %zu bytes: at %zu %#llx for %#llx", (void *)block->ptr, block->size, at,
+                (unsigned long long)found, (unsigned long long)expected);
     }
     for (size_t i = block->size - tail; i < block->size && i < size; i++)
-        REQUIRE(block->ptr[i] == (word & 255), "block %p of %zu bytes: byte %zu is %#x for %#x",
-                (void *)block->ptr, block->size, i, block->ptr[i], (unsigned)(word & 255));
+        REQUIRE(block->ptr[i] == (word & 255), "block %p of %zu bytes: byte %zu is %#x for %#x", (void *)block->ptr,
+                block->size, i, block->ptr[i], (unsigned)(word & 255));
 }
 
 static inline void storm_verify(const struct storm_block *block) {
@@ -128,10 +128,9 @@ static inline void storm_verify(const struct storm_block *block) {
 }
 
 static inline void storm_require_zero(const unsigned char *ptr, size_t size) {
-    size_t stride = size <= (1 << 20) ? 1 : 61;
+    size_t stride = size <= (1 << 20) ? 1 : 20011;
     for (size_t i = 0; i < size; i += stride)
-        REQUIRE(ptr[i] == 0, "calloc gave %p with %#x in byte %zu of %zu", (const void *)ptr, ptr[i], i,
-                size);
+        REQUIRE(ptr[i] == 0, "calloc gave %p with %#x in byte %zu of %zu", (const void *)ptr, ptr[i], i, size);
 }
 
 /* Sizes */
@@ -144,8 +143,7 @@ static inline size_t storm_size(struct rng *rng, size_t max) {
     if (kind < 600)
         size = rng_below(rng, (size_t)16 << rng_below(rng, 7));
     else if (kind < 850)
-        size =
-            granary_nallocx(1 + rng_below(rng, (size_t)64 << rng_below(rng, 13)), 0) - 1 + rng_below(rng, 3);
+        size = granary_nallocx(1 + rng_below(rng, (size_t)64 << rng_below(rng, 13)), 0) - 1 + rng_below(rng, 3);
     else if (kind < 970)
         size = rng_below(rng, 1 << 15);
     else if (kind < 996)
@@ -203,8 +201,7 @@ static inline struct storm_block storm_alloc(struct rng *rng, size_t size) {
         out = granary_malloc(size);
     }
     REQUIRE(out, "no memory: call kind %d, %zu bytes, alignment %zu", (int)call, size, align);
-    REQUIRE(((uintptr_t)out & (align - 1)) == 0, "call kind %d: %p is not aligned to %zu", (int)call, out,
-            align);
+    REQUIRE(((uintptr_t)out & (align - 1)) == 0, "call kind %d: %p is not aligned to %zu", (int)call, out, align);
     size_t usable = granary_malloc_usable_size(out);
     REQUIRE(usable >= size, "%p: usable %zu of %zu bytes", out, usable, size);
     block.ptr = out;
@@ -245,8 +242,7 @@ static inline void storm_resize(struct rng *rng, struct storm_block *block, size
     struct storm_block old = *block;
     size += size == 0;
     storm_verify(&old);
-    void *moved =
-        storm_one_in(rng, 4) ? granary_reallocarray(old.ptr, size, 1) : granary_realloc(old.ptr, size);
+    void *moved = storm_one_in(rng, 4) ? granary_reallocarray(old.ptr, size, 1) : granary_realloc(old.ptr, size);
     REQUIRE(moved, "no memory: realloc to %zu bytes", size);
     REQUIRE(((uintptr_t)moved & 15) == 0, "realloc: %p is not aligned", moved);
     REQUIRE(granary_malloc_usable_size(moved) >= size, "realloc: %p is smaller than %zu bytes", moved, size);
@@ -296,8 +292,8 @@ static inline struct storm_block storm_trade(struct storm_box *box, struct storm
 /* Puts the block into the box if that is empty. */
 static inline bool storm_offer(struct storm_box *box, struct storm_block block) {
     uint64_t empty = 0;
-    return atomic_compare_exchange_strong_explicit(&box->word, &empty, storm_pack(block),
-                                                   memory_order_release, memory_order_relaxed);
+    return atomic_compare_exchange_strong_explicit(&box->word, &empty, storm_pack(block), memory_order_release,
+                                                   memory_order_relaxed);
 }
 
 /* Takes out what is there, without writing to an empty box. */
@@ -326,8 +322,7 @@ static inline void storm_operation(struct rng *rng, struct storm_block *slots, s
         *slot = (struct storm_block){0};
     } else if (kind < 82) {
         if (slot->ptr)
-            storm_resize(rng, slot,
-                         storm_one_in(rng, 2) ? slot->size + rng_below(rng, 64) : storm_size(rng, max));
+            storm_resize(rng, slot, storm_one_in(rng, 2) ? slot->size + rng_below(rng, 64) : storm_size(rng, max));
     } else {
         *slot = storm_trade(&storm_box[rng_below(rng, storm_boxes)], *slot);
     }

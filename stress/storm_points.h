@@ -1,13 +1,14 @@
 /* storm_points.h -- stopping the library between any two of its atomic steps.
  *
- * PURPOSE   The library built with GRANARY_POINTS calls gr_test_point() before each step on shared memory. A test that
- *           includes this header defines what happens there. A *site* is the place of such a call in the code, told by its
- *           return address; what is known of sites lies in memory that all processes of the test share.
+ * PURPOSE   The library built with GRANARY_POINTS calls gr_test_point() before each step on shared memory. A
+ * test that includes this header defines what happens there. A *site* is the place of such a call in the
+ * code, told by its return address; what is known of sites lies in memory that all processes of the test
+ * share.
  *
  * INVARIANTS
- *   main-is-clean   The test's main process never calls the library, so each scenario's process begins with its boot.
- *   own-steps-only  A thread takes part only while points_armed is set in it; nothing that the hook itself does in the
- *                   library is a step (points_busy).
+ *   main-is-clean   The test's main process never calls the library, so each scenario's process begins with
+ * its boot. own-steps-only  A thread takes part only while points_armed is set in it; nothing that the hook
+ * itself does in the library is a step (points_busy).
  */
 #ifndef STRESS_STORM_POINTS_H
 #define STRESS_STORM_POINTS_H
@@ -23,9 +24,7 @@ struct site {
 };
 
 /* In shared memory; open addressing by address. */
-static struct points {
-    struct site site[points_max_sites];
-} *points;
+static struct points { struct site site[points_max_sites]; } * points;
 
 static _Thread_local bool points_armed, points_busy;
 
@@ -41,8 +40,8 @@ static inline struct site *points_find(uintptr_t address) {
          at = (at + 1) % points_max_sites, probes++) {
         struct site *site = &points->site[at];
         uintptr_t seen = atomic_load_explicit(&site->address, memory_order_relaxed);
-        if (seen == address || (seen == 0 && (atomic_compare_exchange_strong(&site->address, &seen, address) ||
-                                              seen == address)))
+        if (seen == address ||
+            (seen == 0 && (atomic_compare_exchange_strong(&site->address, &seen, address) || seen == address)))
             return site;
     }
     REQUIRE(false, "more than %d sites", points_max_sites);
@@ -65,7 +64,8 @@ static inline void points_begin(void) {
     REQUIRE(points != MAP_FAILED, "mmap: errno %d", errno);
 }
 
-/* Sites known so far, in the order of their addresses, so that a seed means the same in each run of a binary. */
+/* Sites known so far, in the order of their addresses, so that a seed means the same in each run of a binary.
+ */
 static inline int points_by_address(const void *left, const void *right) {
     uintptr_t a = (*(struct site *const *)left)->address, b = (*(struct site *const *)right)->address;
     return a < b ? -1 : a > b;
@@ -80,7 +80,8 @@ static inline size_t points_list(struct site **list) {
     return count;
 }
 
-/* What a victim does: all that the library has, from a thread's birth to its end. The last steps happen in its exit. */
+/* What a victim does: all that the library has, from a thread's birth to its end. The last steps happen in
+ * its exit. */
 static inline void points_victim_work(struct rng *rng, int rounds) {
     for (int i = 0; i < rounds; i++) {
         storm_workload(rng_next(rng), 0);
@@ -99,7 +100,8 @@ static inline void points_name(char *text, size_t size, const struct site *site,
              (size_t)(site->address - 1 - (uintptr_t)&__executable_start), storm_name, visit);
 }
 
-/* Parking: one thread, the victim, comes to points_target for the points_target_visit-th time and stays there. */
+/* Parking: one thread, the victim, comes to points_target for the points_target_visit-th time and stays
+ * there. */
 
 static struct site *points_target;
 static long points_target_visit;
@@ -123,7 +125,8 @@ static inline void *points_victim(void *unused) {
     return NULL;
 }
 
-/* Starts the victim and returns when it stands still, or has ended without (only while recording, or by bad luck). */
+/* Starts the victim and returns when it stands still, or has ended without (only while recording, or by bad
+ * luck). */
 static inline void points_start_victim(void) {
     pthread_t thread = storm_thread(points_victim, NULL);
     while (!atomic_load(&points_parked) && pthread_tryjoin_np(thread, NULL) != 0)
@@ -138,8 +141,9 @@ static inline void points_scenario_at(struct site *site, long visit, void (*scen
     storm_in_child(scenario, argument, what);
 }
 
-/* Runs scenario(0) and scenario(1) to learn the sites, then one of them for each site, `rounds` times, in a child each; the
- * visit is drawn at random, small numbers and large ones alike. A scenario calls points_start_victim. */
+/* Runs scenario(0) and scenario(1) to learn the sites, then one of them for each site, `rounds` times, in a
+ * child each; the visit is drawn at random, small numbers and large ones alike. A scenario calls
+ * points_start_victim. */
 static inline void points_sweep(long rounds, void (*scenario)(long)) {
     static struct site *list[points_max_sites];
     points_begin();
