@@ -238,6 +238,18 @@ void semantics_036_sized_delete(void **) {
     malloc_trim(0); // a size noted wrongly would be found now
 }
 
+// Families mixed are a misuse that granary does not look for: they work.
+void semantics_112_mixed_families_are_accepted(void **) {
+    free(::operator new(100));
+    free(::operator new[](100));
+    free(::operator new(100, k_align_64));
+    ::operator delete(malloc(100));
+    ::operator delete[](::operator new(100));
+    ::operator delete(::operator new[](100), size_t(100));
+    ::operator delete(aligned_alloc(64, 128), size_t(128), k_align_64);
+    malloc_trim(0);
+}
+
 // ---- 38: exceptions when there is no memory at all ----
 
 int throw_without_memory(void *) {
@@ -320,6 +332,7 @@ int main() {
         cmocka_unit_test(semantics_034_array_lengths_that_overflow),
         cmocka_unit_test(semantics_035_alignments),
         cmocka_unit_test(semantics_036_sized_delete),
+        cmocka_unit_test(semantics_112_mixed_families_are_accepted),
         cmocka_unit_test(semantics_038_exceptions_without_memory),
         cmocka_unit_test(semantics_039_strings_over_threads),
         cmocka_unit_test(semantics_040_blocks_from_before_main),
