@@ -110,8 +110,7 @@ static int listen_on(unsigned long port, unsigned *got_port) {
     socklen_t size = sizeof address;
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (listener < 0 || setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
-        bind(listener, (struct sockaddr *)&address, sizeof address) != 0 ||
-        listen(listener, LISTEN_BACKLOG) != 0 ||
+        bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, LISTEN_BACKLOG) != 0 ||
         getsockname(listener, (struct sockaddr *)&address, &size) != 0)
         fail("cannot listen on 127.0.0.1");
     *got_port = ntohs(address.sin_port);

@@ -56,8 +56,7 @@ bool client_open(struct client *client, const struct settings *settings, struct 
                  const char **what) {
     *client = (struct client){.settings = settings, .tally = tally, .index = index, .socket = -1};
     client->random.state = (uint64_t)settings->seed * 1000003 + index;
-    client->quota =
-        settings->requests / settings->connections + (index < settings->requests % settings->connections);
+    client->quota = settings->requests / settings->connections + (index < settings->requests % settings->connections);
     client->pending = calloc(settings->pipeline, sizeof *client->pending);
     client->keys = calloc(settings->keys / settings->connections, sizeof *client->keys);
     *what = "out of memory";
@@ -116,8 +115,7 @@ static __attribute__((format(printf, 2, 3))) void add_line(struct client *client
     va_end(arguments);
 }
 
-static void add_segment(struct client *client, uint32_t size, uint32_t key, uint32_t version,
-                        uint32_t number) {
+static void add_segment(struct client *client, uint32_t size, uint32_t key, uint32_t version, uint32_t number) {
     segment_write(room(&client->outgoing, size + 2), size, key, version, number);
     client->outgoing.end += size;
     memcpy(client->outgoing.bytes + client->outgoing.end, "\r\n", 2);
@@ -130,8 +128,8 @@ static void add_set(struct client *client, uint32_t key, const char *name, doubl
     uint32_t size = load_size(settings, &client->random, progress);
     bool expires = random_below(&client->random, 100) < settings->expire_percent;
     *state = (struct key_state){.version = state->version + 1, .segments = 1, .present = true};
-    add_line(client, "set %s %u %u %u\r\n", name, state->version & 0xffff,
-             expires ? settings->expire_seconds : 0, size);
+    add_line(client, "set %s %u %u %u\r\n", name, state->version & 0xffff, expires ? settings->expire_seconds : 0,
+             size);
     add_segment(client, size, key, state->version, 0);
     add_pending(client, SET, key)->version = state->version;
 }
@@ -245,8 +243,8 @@ static size_t chopped(struct client *client, size_t size) {
 static bool send_some(struct client *client) {
     struct buffer *buffer = &client->outgoing;
     while (buffer->begin < buffer->end) {
-        ssize_t sent = send(client->socket, buffer->bytes + buffer->begin,
-                            chopped(client, buffer->end - buffer->begin), MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t sent = send(client->socket, buffer->bytes + buffer->begin, chopped(client, buffer->end - buffer->begin),
+                            MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent < 0)
             return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
         buffer->begin += (size_t)sent;

@@ -21,17 +21,7 @@ struct key_state {
 
 /* A request that waits for its reply, with what the reply has to be. */
 struct pending {
-    enum request_type {
-        GET_OWN,
-        GET_OTHER,
-        SET,
-        APPEND,
-        DELETE,
-        INCR,
-        INCR_START,
-        SESSION_WRITE,
-        SESSION_GET
-    } type;
+    enum request_type { GET_OWN, GET_OTHER, SET, APPEND, DELETE, INCR, INCR_START, SESSION_WRITE, SESSION_GET } type;
     uint32_t key;
     uint32_t version;
     uint32_t segments; /* of the value in GET_OWN: 0 if there must be none */

@@ -89,16 +89,13 @@ static bool parse_expiry(const char *word, uint64_t *expires_ms) {
     return true;
 }
 
-static bool key_fits(const char *key) {
-    return strlen(key) <= ITEM_KEY_MAX_BYTES;
-}
+static bool key_fits(const char *key) { return strlen(key) <= ITEM_KEY_MAX_BYTES; }
 
 static void reply_bad_format(struct connection *connection) {
     connection_reply(connection, "CLIENT_ERROR bad command line format\r\n");
 }
 
-static void reply_answer(struct connection *connection, enum store_answer answer, const char *ok,
-                         const char *missing) {
+static void reply_answer(struct connection *connection, enum store_answer answer, const char *ok, const char *missing) {
     switch (answer) {
     case STORE_OK:
         connection_reply(connection, ok);
@@ -176,8 +173,7 @@ void command_finish(struct connection *connection, struct item *item) {
         reply_answer(connection, store_set(store, item), "STORED\r\n", "");
         return;
     }
-    enum store_answer answer =
-        store_append(store, item->bytes, item->key_size, item_value(item), item->value_size);
+    enum store_answer answer = store_append(store, item->bytes, item->key_size, item_value(item), item->value_size);
     item_drop(item);
     reply_answer(connection, answer, "STORED\r\n", "NOT_STORED\r\n");
 }
@@ -204,8 +200,8 @@ static void run_touch(struct connection *connection, struct request *request) {
         reply_bad_format(connection);
         return;
     }
-    reply_answer(connection, store_touch(connection->server->store, key, strlen(key), expires_ms),
-                 "TOUCHED\r\n", "NOT_FOUND\r\n");
+    reply_answer(connection, store_touch(connection->server->store, key, strlen(key), expires_ms), "TOUCHED\r\n",
+                 "NOT_FOUND\r\n");
 }
 
 static void run_delete(struct connection *connection, struct request *request) {
@@ -283,12 +279,10 @@ static const struct command {
     bool may_be_quiet;
     void (*run)(struct connection *connection, struct request *request);
 } commands[] = {
-    {"get", 2, WORDS_MAX - 1, false, run_get}, {"set", 5, 5, true, run_store},
-    {"append", 5, 5, true, run_store},         {"incr", 3, 3, true, run_count},
-    {"decr", 3, 3, true, run_count},           {"touch", 3, 3, true, run_touch},
-    {"delete", 2, 2, true, run_delete},        {"session", 2, 4, false, run_session},
-    {"stats", 1, 1, false, run_stats},         {"flush_all", 1, 1, true, run_flush_all},
-    {"version", 1, 1, false, run_version},     {"quit", 1, 1, false, run_quit},
+    {"get", 2, WORDS_MAX - 1, false, run_get}, {"set", 5, 5, true, run_store},        {"append", 5, 5, true, run_store},
+    {"incr", 3, 3, true, run_count},           {"decr", 3, 3, true, run_count},       {"touch", 3, 3, true, run_touch},
+    {"delete", 2, 2, true, run_delete},        {"session", 2, 4, false, run_session}, {"stats", 1, 1, false, run_stats},
+    {"flush_all", 1, 1, true, run_flush_all},  {"version", 1, 1, false, run_version}, {"quit", 1, 1, false, run_quit},
 };
 
 static void dispatch(struct connection *connection, struct request *request) {

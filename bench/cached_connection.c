@@ -108,8 +108,8 @@ static ssize_t read_some(struct connection *connection) {
         missing = connection->incoming->value_size - connection->received;
         vectors[count++] = (struct iovec){item_value(connection->incoming) + connection->received, missing};
     }
-    vectors[count++] = (struct iovec){connection->input + connection->input_end,
-                                      connection->input_capacity - connection->input_end};
+    vectors[count++] =
+        (struct iovec){connection->input + connection->input_end, connection->input_capacity - connection->input_end};
     ssize_t got = readv(connection->socket, vectors, count);
     if (got < 0)
         return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? -1 : -2;

@@ -63,7 +63,6 @@ uint32_t connection_interest(const struct connection *connection);
 
 /* Adds a line of reply, "\r\n" included, unless the command asked for none. */
 void connection_reply(struct connection *connection, const char *line);
-__attribute__((format(printf, 2, 3))) void connection_replyf(struct connection *connection,
-                                                             const char *format, ...);
+__attribute__((format(printf, 2, 3))) void connection_replyf(struct connection *connection, const char *format, ...);
 
 #endif

@@ -21,16 +21,11 @@ uint64_t item_hash(const char *key, size_t size) {
     return hash ^ (hash >> 29);
 }
 
-size_t item_bytes(const struct item *item) {
-    return sizeof *item + item->key_size + item->value_size;
-}
+size_t item_bytes(const struct item *item) { return sizeof *item + item->key_size + item->value_size; }
 
-char *item_value(struct item *item) {
-    return item->bytes + item->key_size;
-}
+char *item_value(struct item *item) { return item->bytes + item->key_size; }
 
-struct item *item_create(const char *key, size_t key_size, size_t value_size, uint32_t flags,
-                         uint64_t expires_ms) {
+struct item *item_create(const char *key, size_t key_size, size_t value_size, uint32_t flags, uint64_t expires_ms) {
     struct item *item = malloc(sizeof *item + key_size + value_size);
     if (!item)
         return NULL;

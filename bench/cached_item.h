@@ -33,8 +33,7 @@ struct item {
 };
 
 /* A fresh item with an undefined value, held by the caller; NULL without memory. */
-struct item *item_create(const char *key, size_t key_size, size_t value_size, uint32_t flags,
-                         uint64_t expires_ms);
+struct item *item_create(const char *key, size_t key_size, size_t value_size, uint32_t flags, uint64_t expires_ms);
 void item_drop(struct item *item);
 
 char *item_value(struct item *item);

@@ -22,18 +22,14 @@ static uint64_t mix64(uint64_t x) {
     return x ^ (x >> 31);
 }
 
-uint64_t random_next(struct random *random) {
-    return mix64(random->state += 0x9e3779b97f4a7c15u);
-}
+uint64_t random_next(struct random *random) { return mix64(random->state += 0x9e3779b97f4a7c15u); }
 
 uint32_t random_below(struct random *random, uint32_t limit) {
     return (uint32_t)(((random_next(random) >> 32) * limit) >> 32);
 }
 
 /* Above 0, up to 1. */
-static double random_unit(struct random *random) {
-    return (double)((random_next(random) >> 11) + 1) * 0x1p-53;
-}
+static double random_unit(struct random *random) { return (double)((random_next(random) >> 11) + 1) * 0x1p-53; }
 
 void tally_merge(struct tally *into, const struct tally *from) {
     into->requests += from->requests;
@@ -50,8 +46,7 @@ void load_prepare(struct settings *settings) {
     struct random random = {settings->seed};
     for (uint32_t i = 0; i < LOAD_SIZES; i++) {
         /* Two numbers make one of the normal distribution (Box-Muller). */
-        double radius = sqrt(-2 * log(random_unit(&random))),
-               angle = 6.283185307179586 * random_unit(&random);
+        double radius = sqrt(-2 * log(random_unit(&random))), angle = 6.283185307179586 * random_unit(&random);
         double bytes = settings->median_bytes * exp(settings->sigma * radius * cos(angle));
         settings->sizes[i] = bytes < LARGE_MIN_BYTES ? (uint32_t)bytes : LARGE_MIN_BYTES;
     }
@@ -77,8 +72,7 @@ uint32_t load_size(const struct settings *settings, struct random *random, doubl
     uint32_t pick = (uint32_t)random_next(random);
     double bytes = settings->sizes[pick % LOAD_SIZES] * (1 + (settings->shift - 1) * progress);
     if (random_unit(random) * 100 <= settings->large_percent)
-        bytes =
-            LARGE_MIN_BYTES * pow((double)settings->large_max_bytes / LARGE_MIN_BYTES, random_unit(random));
+        bytes = LARGE_MIN_BYTES * pow((double)settings->large_max_bytes / LARGE_MIN_BYTES, random_unit(random));
     if (bytes > LOAD_VALUE_MAX / 2)
         bytes = LOAD_VALUE_MAX / 2;
     return bytes < SEGMENT_MIN_BYTES ? SEGMENT_MIN_BYTES : (uint32_t)bytes;

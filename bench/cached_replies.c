@@ -16,8 +16,7 @@ static struct {
 static void keep_first(const char *what, const char *line) {
     pthread_mutex_lock(&first_error.lock);
     if (!first_error.text[0])
-        snprintf(first_error.text, sizeof first_error.text, "%s: %.*s", what, (int)strcspn(line, "\r\n"),
-                 line);
+        snprintf(first_error.text, sizeof first_error.text, "%s: %.*s", what, (int)strcspn(line, "\r\n"), line);
     pthread_mutex_unlock(&first_error.lock);
 }
 
@@ -26,18 +25,12 @@ void replies_report_error(struct client *client, const char *what, const char *l
     keep_first(what, line);
 }
 
-const char *replies_first_error(void) {
-    return first_error.text[0] ? first_error.text : NULL;
-}
+const char *replies_first_error(void) { return first_error.text[0] ? first_error.text : NULL; }
 
-char basket_letter(uint32_t place) {
-    return (char)('a' + place * 7 % 26);
-}
+char basket_letter(uint32_t place) { return (char)('a' + place * 7 % 26); }
 
 /* A line has its end, so this reads no further than that. */
-static bool starts_with(const char *line, const char *start) {
-    return strncmp(line, start, strlen(start)) == 0;
-}
+static bool starts_with(const char *line, const char *start) { return strncmp(line, start, strlen(start)) == 0; }
 
 static void wrong_value(struct client *client, const char *what, const char *line) {
     client->tally->wrong++;
@@ -51,8 +44,8 @@ static void note_absent(struct client *client, const struct pending *pending) {
         state->present = false;
 }
 
-static void verify_value(struct client *client, const struct pending *pending, const char *line,
-                         const char *value, size_t size) {
+static void verify_value(struct client *client, const struct pending *pending, const char *line, const char *value,
+                         size_t size) {
     uint32_t version = 0, segments = 0;
     if (!segments_verify(value, size, pending->key, &version, &segments))
         wrong_value(client, "a value is not what was written", line);
@@ -62,8 +55,8 @@ static void verify_value(struct client *client, const struct pending *pending, c
         wrong_value(client, "a value is not the last one written", line);
 }
 
-static void verify_basket(struct client *client, const struct pending *pending, const char *line,
-                          const char *value, size_t size) {
+static void verify_basket(struct client *client, const struct pending *pending, const char *line, const char *value,
+                          size_t size) {
     bool right = size == pending->number;
     for (size_t i = 0; right && i < size; i++)
         right = value[i] == basket_letter((uint32_t)i);
@@ -73,8 +66,7 @@ static void verify_basket(struct client *client, const struct pending *pending, 
 
 /* The size of the reply to a get at `line`, whose first line is complete: 0 if more has to come, -1 if
  * malformed. */
-static long take_value(struct client *client, const struct pending *pending, const char *line,
-                       size_t available) {
+static long take_value(struct client *client, const struct pending *pending, const char *line, size_t available) {
     if (starts_with(line, "END\r\n")) {
         client->tally->misses++;
         if (pending->type == SESSION_GET)
@@ -153,8 +145,7 @@ bool replies_take(struct client *client) {
         if (!end)
             return true;
         long size = end + 1 - line;
-        bool is_value =
-            pending->type == GET_OWN || pending->type == GET_OTHER || pending->type == SESSION_GET;
+        bool is_value = pending->type == GET_OWN || pending->type == GET_OTHER || pending->type == SESSION_GET;
         if (is_value)
             size = take_value(client, pending, line, available);
         if (size == 0)

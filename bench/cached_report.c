@@ -73,10 +73,8 @@ size_t report_stats(struct server *server, char *text, size_t size) {
     add_number(&report, "pid", (unsigned long long)getpid());
     add_number(&report, "uptime_ms", clock_ms() - server->start_ms);
     add_number(&report, "threads", server->worker_count);
-    add_number(&report, "curr_connections",
-               atomic_load_explicit(&server->connections_open, memory_order_relaxed));
-    add_number(&report, "total_connections",
-               atomic_load_explicit(&server->connections_made, memory_order_relaxed));
+    add_number(&report, "curr_connections", atomic_load_explicit(&server->connections_open, memory_order_relaxed));
+    add_number(&report, "total_connections", atomic_load_explicit(&server->connections_made, memory_order_relaxed));
     add_number(&report, "commands", workers_commands(server));
     add_number(&report, "get_hits", totals.hits);
     add_number(&report, "get_misses", totals.misses);

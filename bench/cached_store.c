@@ -198,8 +198,7 @@ enum store_answer store_set(struct store *store, struct item *item) {
     return answer;
 }
 
-enum store_answer store_append(struct store *store, const char *key, size_t key_size, const char *text,
-                               size_t size) {
+enum store_answer store_append(struct store *store, const char *key, size_t key_size, const char *text, size_t size) {
     uint64_t hash = item_hash(key, key_size);
     struct shard *shard = shard_of(store, hash);
     struct item *gone = NULL;
@@ -239,8 +238,8 @@ static bool read_number(struct item *item, uint64_t *number) {
     return true;
 }
 
-enum store_answer store_count(struct store *store, const char *key, size_t key_size, uint64_t delta,
-                              bool down, uint64_t *result) {
+enum store_answer store_count(struct store *store, const char *key, size_t key_size, uint64_t delta, bool down,
+                              uint64_t *result) {
     uint64_t hash = item_hash(key, key_size), number = 0;
     struct shard *shard = shard_of(store, hash);
     struct item *gone = NULL;

@@ -43,12 +43,11 @@ struct item *store_get(struct store *store, const char *key, size_t key_size);
 enum store_answer store_set(struct store *store, struct item *item);
 
 /* Adds to the end of a value, in place by realloc where nobody else holds it. */
-enum store_answer store_append(struct store *store, const char *key, size_t key_size, const char *text,
-                               size_t size);
+enum store_answer store_append(struct store *store, const char *key, size_t key_size, const char *text, size_t size);
 
 /* The value as a decimal number plus `delta` (or minus, not below 0). */
-enum store_answer store_count(struct store *store, const char *key, size_t key_size, uint64_t delta,
-                              bool down, uint64_t *result);
+enum store_answer store_count(struct store *store, const char *key, size_t key_size, uint64_t delta, bool down,
+                              uint64_t *result);
 
 enum store_answer store_touch(struct store *store, const char *key, size_t key_size, uint64_t expires_ms);
 enum store_answer store_delete(struct store *store, const char *key, size_t key_size);

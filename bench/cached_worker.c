@@ -136,8 +136,7 @@ static bool start(struct server *server, struct worker *worker) {
     worker->epoll = epoll_create1(EPOLL_CLOEXEC);
     worker->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = worker};
-    if (worker->epoll >= 0 && worker->wake >= 0 &&
-        epoll_ctl(worker->epoll, EPOLL_CTL_ADD, worker->wake, &event) == 0 &&
+    if (worker->epoll >= 0 && worker->wake >= 0 && epoll_ctl(worker->epoll, EPOLL_CTL_ADD, worker->wake, &event) == 0 &&
         pthread_create(&worker->thread, NULL, work, worker) == 0)
         return true;
     return false;

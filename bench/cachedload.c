@@ -76,7 +76,7 @@ static uint64_t batch_ns(const struct settings *settings) {
 /* Starts the client's next batch, unless it is not due yet or the client is done. */
 static void next_batch(struct thread *thread, struct client *client, uint64_t now) {
     const struct settings *settings = thread->settings;
-    bool renewed;
+    bool renewed = false;
     if (client->socket >= 0 && (now >= end_ns(thread) || (client->quota && client->done == client->quota))) {
         close(client->socket);
         client->socket = -1;
@@ -158,29 +158,27 @@ static void *run_thread(void *argument) {
 /* ---- options ---- */
 
 static void usage(FILE *out) {
-    fprintf(out,
-            "usage: cachedload --port N [options]        a load for cached; verifies what it reads back\n"
-            "  --threads N --connections N --pipeline N    2, 32 and 8; pipeline: requests sent at once\n"
-            "  --seconds N | --requests N                  5 seconds\n"
-            "  --rate N              requests a second in all; 0: as fast as replies come (0)\n"
-            "  --keys N --seed N     200000 and 1\n"
-            "  --mix LIST            get=55,set=30,append=5,delete=4,incr=2,session=4\n"
-            "  --median N --sigma X  bytes of values, log-normal (200, 1.0)\n"
-            "  --large X             percent of values from 4 KiB to --large-max, log-uniform (1)\n"
-            "  --large-max N         bytes (65536)\n"
-            "  --shift X             small values grow by this factor over the run (1)\n"
-            "  --expire P:S          P percent of values expire after S seconds (25:2)\n"
-            "  --reconnect N         a connection is made anew after N requests; 0: never (0)\n"
-            "  --chop N              sends and receives at most N bytes at once; 0: no bound (0)\n"
-            "  --json                one JSON object instead of lines\n");
+    fprintf(out, "usage: cachedload --port N [options]        a load for cached; verifies what it reads back\n"
+                 "  --threads N --connections N --pipeline N    2, 32 and 8; pipeline: requests sent at once\n"
+                 "  --seconds N | --requests N                  5 seconds\n"
+                 "  --rate N              requests a second in all; 0: as fast as replies come (0)\n"
+                 "  --keys N --seed N     200000 and 1\n"
+                 "  --mix LIST            get=55,set=30,append=5,delete=4,incr=2,session=4\n"
+                 "  --median N --sigma X  bytes of values, log-normal (200, 1.0)\n"
+                 "  --large X             percent of values from 4 KiB to --large-max, log-uniform (1)\n"
+                 "  --large-max N         bytes (65536)\n"
+                 "  --shift X             small values grow by this factor over the run (1)\n"
+                 "  --expire P:S          P percent of values expire after S seconds (25:2)\n"
+                 "  --reconnect N         a connection is made anew after N requests; 0: never (0)\n"
+                 "  --chop N              sends and receives at most N bytes at once; 0: no bound (0)\n"
+                 "  --json                one JSON object instead of lines\n");
 }
 
 static double parse_number(const char *text, double min, double max, const char *name) {
     char *end;
     double value = strtod(text, &end);
     if (end == text || *end || !(value >= min && value <= max)) {
-        fprintf(stderr, "cachedload: --%s wants a number from %.0f to %.0f, not '%s'\n", name, min, max,
-                text);
+        fprintf(stderr, "cachedload: --%s wants a number from %.0f to %.0f, not '%s'\n", name, min, max, text);
         exit(2);
     }
     return value;
@@ -196,8 +194,7 @@ static void parse_mix(char *list, uint32_t *mix) {
         while (kind < KINDS && strcmp(part, kind_names[kind]) != 0)
             kind++;
         if (!value || kind == KINDS) {
-            fprintf(stderr, "cachedload: --mix wants names and weights as in get=55,set=30, not '%s'\n",
-                    part);
+            fprintf(stderr, "cachedload: --mix wants names and weights as in get=55,set=30, not '%s'\n", part);
             exit(2);
         }
         mix[kind] = (uint32_t)parse_number(value, 0, 10000, "mix");
@@ -247,7 +244,7 @@ static const struct {
     {"median", 1, 1e6, NULL, &settings.median_bytes},
     {"sigma", 0, 10, NULL, &settings.sigma},
     {"large", 0, 100, NULL, &settings.large_percent},
-    {"large-max", 4096, LOAD_VALUE_MAX / 2, &settings.large_max_bytes, NULL},
+    {"large-max", 4096, LOAD_VALUE_MAX / 2.0, &settings.large_max_bytes, NULL},
     {"shift", 0.01, 1000, NULL, &settings.shift},
     {"reconnect", 0, 1e9, &settings.reconnect, NULL},
     {"chop", 0, 1e6, &settings.chop, NULL},
