@@ -1,0 +1,430 @@
+/* unit_arena.c -- page/arena.h against a byte for each granule: item 120 of the list of semantics. */
+/* test: wrap=mmap,munmap,madvise,mremap,mprotect timeout=120 */
+#include "oom_fault.h"
+
+#include "page/arena.h"
+#include "page/region.h"
+
+enum { ORACLE_ARENAS = 16, ORACLE = ORACLE_ARENAS * ARENA_GRANULES, MOST_RUNS = 2000 };
+
+/* What every granule is, kept by the test. */
+static struct oracle {
+    bool held[ORACLE], dirty[ORACLE];
+    size_t held_count, dirty_vacant;
+    struct run {
+        size_t first, n;
+    } run[MOST_RUNS];
+    size_t runs;
+} oracle = {.held = {true}, .held_count = 1}; /* granule 0 stands for "none" */
+
+static bool is_mapped(size_t granule) {
+    struct arena *a = ref_load_acquire(&gr_arenas[granule / ARENA_GRANULES]);
+    return a && half_load_acquire(&a->chunk[granule % ARENA_GRANULES / CHUNK_GRANULES]) == CHUNK_MAPPED;
+}
+
+static bool may_use(size_t granule, bool dirty_only) {
+    return is_mapped(granule) && !oracle.held[granule] && (!dirty_only || oracle.dirty[granule]);
+}
+
+/* The tightest run that fits, the lowest of these, in the lowest arena that has one. 0: none. */
+static size_t expected_place(size_t n, size_t align, bool dirty_only) {
+    for (size_t arena = 0; arena < ORACLE_ARENAS; arena++) {
+        size_t best = 0, best_length = SIZE_MAX, end = (arena + 1) * ARENA_GRANULES;
+        for (size_t from = arena * ARENA_GRANULES; from < end;) {
+            size_t to = from;
+            while (to < end && may_use(to, dirty_only))
+                to++;
+            size_t at = round_up(from, align);
+            if (at + n <= to && to - from < best_length) {
+                best = at;
+                best_length = to - from;
+            }
+            from = to + 1;
+        }
+        if (best)
+            return best;
+    }
+    return 0;
+}
+
+static void oracle_hold(size_t first, size_t n, bool hold) {
+    for (size_t g = first; g < first + n; g++) {
+        must(g < ORACLE && oracle.held[g] != hold && is_mapped(g));
+        oracle.held[g] = hold;
+        oracle.held_count += hold ? 1 : (size_t)-1;
+        oracle.dirty_vacant += !oracle.dirty[g] ? 0 : hold ? (size_t)-1 : 1;
+    }
+}
+
+static void check_totals(void) {
+    struct arena_totals t = gr_arena_totals();
+    must(t.mapped == gr_granules_mapped());
+    must(t.vacant == t.mapped - oracle.held_count);
+    must(t.vacant_dirty == oracle.dirty_vacant);
+    must(gr_vacant_dirty() == oracle.dirty_vacant);
+}
+
+static size_t claim(size_t n, size_t align) {
+    size_t want = oracle.dirty_vacant >= n ? expected_place(n, align, true) : 0;
+    if (!want)
+        want = expected_place(n, align, false);
+    uint64_t mapped = gr_granules_mapped();
+    size_t first = gr_run_claim(n, align);
+    must(first && first % align == 0);
+    must(first / ARENA_GRANULES == (first + n - 1) / ARENA_GRANULES);
+    must(!want || first == want);
+    must((gr_granules_mapped() == mapped) == (want != 0));
+    oracle_hold(first, n, true);
+    return first;
+}
+
+static void mark_dirty(size_t first, size_t n) {
+    gr_run_mark_dirty(first, n);
+    memset(oracle.dirty + first, true, n);
+}
+
+/* A new run is as dirty as the oracle thinks, in stretches; then it is marked. */
+static void check_dirt(size_t first, size_t n) {
+    for (size_t done = 0; done < n;) {
+        bool dirty;
+        size_t same = gr_run_same_dirt(first + done, n - done, &dirty), want = 1;
+        must(dirty == oracle.dirty[first + done]);
+        while (done + want < n && oracle.dirty[first + done + want] == dirty)
+            want++;
+        must(same == want);
+        done += same;
+    }
+    mark_dirty(first, n);
+}
+
+static void free_run(size_t first, size_t n) {
+    gr_run_free(first, n);
+    oracle_hold(first, n, false);
+}
+
+static void purge_word(size_t arena, unsigned word, uint64_t mask) {
+    unsigned want = 0;
+    uint64_t due = 0;
+    for (unsigned b = 0; b < 64; b++) {
+        size_t g = arena * ARENA_GRANULES + word * 64 + b;
+        if (mask >> b & 1 && may_use(g, true)) {
+            due |= 1ull << b;
+            oracle.dirty[g] = false;
+            oracle.dirty_vacant--;
+            want++;
+        }
+    }
+    must(gr_run_purge(ref_load_acquire(&gr_arenas[arena]), arena, word, due) == want);
+}
+
+static size_t random_length(struct rng *rng) {
+    switch (rng_below(rng, 4)) {
+    case 0:
+        return 1;
+    case 1:
+        return 1 + rng_below(rng, 8);
+    case 2:
+        return 1 + rng_below(rng, 80);
+    default:
+        return 1 + rng_below(rng, LARGE_MAX_GRANULES);
+    }
+}
+
+static void arena_120_random_runs_against_the_oracle(void **state) {
+    (void)state;
+    struct rng rng = rng_for(1);
+    size_t only = claim(1, 1); /* the first chunk is mapped */
+    mark_dirty(only, 1);       /* who frees a run has marked it */
+    free_run(only, 1);
+    for (unsigned turn = 0; turn < 12000; turn++) {
+        bool room = oracle.runs < MOST_RUNS && oracle.held_count < 4 * ARENA_GRANULES;
+        size_t act = rng_below(&rng, 8);
+        if (act < 4 && room) {
+            size_t n = random_length(&rng), align = rng_below(&rng, 3) ? 1 : (size_t)1 << rng_below(&rng, 10);
+            size_t first = claim(n, align);
+            check_dirt(first, n);
+            oracle.run[oracle.runs++] = (struct run){first, n};
+        } else if (act < 7 && oracle.runs) {
+            struct run *r = &oracle.run[rng_below(&rng, oracle.runs)];
+            size_t keep = rng_below(&rng, 3) ? 0 : rng_below(&rng, r->n); /* all, or a tail as a shrink does */
+            free_run(r->first + keep, r->n - keep);
+            if (keep)
+                r->n = keep;
+            else
+                *r = oracle.run[--oracle.runs];
+        } else if (oracle.runs) {
+            purge_word(rng_below(&rng, gr_arena_count()), (unsigned)rng_below(&rng, ARENA_CHUNKS), rng_next(&rng));
+        }
+        if (turn % 16 == 0)
+            check_totals();
+    }
+    for (; oracle.runs; oracle.runs--)
+        free_run(oracle.run[oracle.runs - 1].first, oracle.run[oracle.runs - 1].n);
+    check_totals();
+    assert_int_equal(oracle.held_count, 1);
+}
+
+static void arena_120_all_empty_then_all_full(void **state) {
+    (void)state;
+    size_t vacant = (size_t)gr_arena_totals().vacant, count = 0;
+    uint64_t mapped = gr_granules_mapped();
+    size_t *got = calloc(vacant, sizeof *got);
+    for (; count < vacant; count++) {
+        got[count] = gr_run_claim(1, 1);
+        oracle_hold(got[count], 1, true);
+        mark_dirty(got[count], 1);
+    }
+    assert_int_equal(gr_granules_mapped(), mapped);
+    assert_int_equal(gr_arena_totals().vacant, 0);
+    assert_int_equal(gr_vacant_dirty(), 0);
+    while (count)
+        free_run(got[--count], 1);
+    check_totals();
+    free(got);
+}
+
+/* Two words of which the test holds every granule, and nothing else is vacant. */
+static size_t two_words(void) {
+    size_t first = gr_run_claim(2 * CHUNK_GRANULES, CHUNK_GRANULES), rest;
+    oracle_hold(first, 2 * CHUNK_GRANULES, true);
+    mark_dirty(first, 2 * CHUNK_GRANULES);
+    while (gr_arena_totals().vacant) {
+        rest = gr_run_claim(1, 1);
+        oracle_hold(rest, 1, true);
+        mark_dirty(rest, 1);
+    }
+    return first;
+}
+
+static uint64_t vacant_word(size_t granule) {
+    struct arena *a = arena_of(granule);
+    return word_load_relaxed(&a->vacant[granule % ARENA_GRANULES / 64]);
+}
+
+static void arena_120_one_word_exhaustively(void **state) {
+    (void)state;
+    size_t base = two_words();
+    for (unsigned from = 0; from < 64; from++)
+        for (unsigned n = 1; from + n <= 64; n++) {
+            gr_run_free(base + from, n);
+            must(vacant_word(base) == bits_span(from, n));
+            for (unsigned at = 0; at < 64; at++)
+                for (unsigned m = 1; at + m <= 64; m += m < 4 ? 1 : 7) {
+                    bool fits = at >= from && at + m <= from + n;
+                    must(gr_run_claim_at(base + at, m) == fits);
+                    must(vacant_word(base) == (fits ? bits_span(from, n) & ~bits_span(at, m) : bits_span(from, n)));
+                    if (fits)
+                        gr_run_free(base + at, m);
+                }
+            for (unsigned align = 1; align <= 64; align *= 2) {
+                unsigned at = (from + align - 1) & ~(align - 1);
+                if (at < from + n)
+                    for (unsigned m = 1; at + m <= from + n; m++) {
+                        must(gr_run_claim(m, align) == base + at);
+                        gr_run_free(base + at, m);
+                    }
+            }
+            must(gr_run_claim(n, 1) == base + from);
+        }
+}
+
+static void arena_120_runs_over_the_word_border(void **state) {
+    (void)state;
+    size_t base = 0;
+    for (size_t g = 64; g < ORACLE; g += 64) /* the two words of the test before: held, by nobody in `run` */
+        if (is_mapped(g) && is_mapped(g + 64) && g % ARENA_GRANULES < ARENA_GRANULES - 64) {
+            base = g;
+            break;
+        }
+    for (unsigned from = 40; from < 90; from += 3)
+        for (unsigned to = from + 1; to < 96; to += 5) {
+            gr_run_free(base + from, to - from);
+            uint64_t low = vacant_word(base), high = vacant_word(base + 64);
+            for (unsigned at = 36; at < 98; at++)
+                for (unsigned end = at + 1; end < 100; end++) {
+                    bool fits = at >= from && end <= to;
+                    must(gr_run_claim_at(base + at, end - at) == fits);
+                    if (fits)
+                        gr_run_free(base + at, end - at);
+                    must(vacant_word(base) == low && vacant_word(base + 64) == high); /* what failed is undone */
+                }
+            must(gr_run_claim(to - from, 1) == base + from);
+        }
+}
+
+static void arena_claim_at_stays_in_the_arena(void **state) {
+    (void)state;
+    assert_false(gr_run_claim_at(ARENA_GRANULES, 1)); /* the granule before is in another arena */
+    assert_false(gr_run_claim_at(ARENA_GRANULES - 1, 2));
+    assert_false(gr_run_claim_at(0, 1));
+}
+
+/* ---- purging ---- */
+
+static void arena_vacant_dirty_to_clean_by_purge(void **state) {
+    (void)state;
+    size_t first = gr_run_claim(4, 4);
+    char *p = region_address(first);
+    gr_run_mark_dirty(first, 4);
+    memset(p, 1, 4 * GRANULE_BYTES);
+    gr_run_free(first, 4);
+    struct arena *a = arena_of(first);
+    unsigned word = first % ARENA_GRANULES / 64, bit = first % 64;
+    uint64_t before = gr_vacant_dirty();
+    fault_arm(FAULT_MADVISE, 1, true, ENOMEM);
+    assert_int_equal(gr_run_purge(a, first / ARENA_GRANULES, word, bits_span(bit, 4)), 0);
+    fault_disarm();
+    assert_int_equal(gr_vacant_dirty(), before); /* refused: as it was */
+    assert_true(all_bytes_are(p, 4 * GRANULE_BYTES, 1));
+    assert_true(gr_run_claim_at(first + 1, 1)); /* held: not purged */
+    assert_int_equal(gr_run_purge(a, first / ARENA_GRANULES, word, bits_span(bit, 1)), 1);
+    assert_int_equal(gr_run_purge(a, first / ARENA_GRANULES, word, bits_span(bit + 1, 1)), 0);
+    assert_int_equal(gr_run_purge(a, first / ARENA_GRANULES, word, bits_span(bit + 2, 2)), 2);
+    assert_true(all_bytes_are(p, GRANULE_BYTES, 0));
+    assert_true(all_bytes_are(p + GRANULE_BYTES, GRANULE_BYTES, 1));
+    assert_true(all_bytes_are(p + 2 * GRANULE_BYTES, 2 * GRANULE_BYTES, 0));
+    bool dirty;
+    assert_int_equal(gr_run_same_dirt(first + 1, 1, &dirty), 1);
+    assert_true(dirty);
+    gr_run_free(first + 1, 1);
+}
+
+/* ---- repair after fork ---- */
+
+static size_t kept, lost;
+static bool is_kept(size_t granule) { return granule >= kept && granule < kept + 3; }
+
+static int repair(void *unused) {
+    (void)unused;
+    kept = gr_run_claim(3, 1);
+    lost = gr_run_claim(5, 1);
+    struct arena *a = arena_of(kept);
+    unsigned last = ARENA_CHUNKS - 1;
+    must(half_load_relaxed(&a->chunk[last]) == CHUNK_UNMAPPED);
+    half_store_relaxed(&a->chunk[last], CHUNK_GROWING); /* its grower vanished */
+    gr_arenas_repair(is_kept);
+    must(half_load_relaxed(&a->chunk[last]) == CHUNK_UNMAPPED);
+    struct arena_totals t = gr_arena_totals();
+    must(t.vacant == t.mapped - 4); /* granule 0 as well */
+    must(t.vacant_dirty == gr_vacant_dirty());
+    bool dirty;
+    must(gr_run_claim_at(lost, 5) && gr_run_same_dirt(lost, 5, &dirty) == 5 && dirty); /* nobody knows what it holds */
+    must(!gr_run_claim_at(kept + 1, 1));
+    return 0;
+}
+
+static void arena_repair_frees_what_nobody_holds(void **state) {
+    (void)state;
+    must_end_well(in_child(repair, NULL, 20), "repair");
+}
+
+/* ---- no memory ---- */
+
+static int refuse(void *unused) {
+    (void)unused;
+    fault_arm(FAULT_MMAP, 1, true, ENOMEM);
+    must(gr_run_claim(1, 1) == 0);
+    fault_disarm();
+    size_t first = gr_run_claim(1, 1);
+    must(first);
+    fault_arm(FAULT_MMAP, 1, true, ENOMEM);
+    must(gr_run_claim(LARGE_MAX_GRANULES, 1) == 0);
+    must(gr_run_claim(1, 1) == first + 1); /* what is mapped serves on */
+    fault_disarm();
+    must(gr_run_claim(LARGE_MAX_GRANULES, 1) != 0);
+    return 0;
+}
+
+static void arena_growing_refused_to_unmapped_again(void **state) {
+    (void)state;
+    must_end_well(in_child(refuse, NULL, 20), "refused");
+}
+
+static int foreign(void *unused) {
+    (void)unused;
+    must(gr_run_claim(1, 1));
+    char *taken = region_address(2 * CHUNK_GRANULES);
+    must(__real_mmap(taken, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == taken);
+    for (unsigned i = 0; i < 5 * CHUNK_GRANULES; i++) {
+        size_t first = gr_run_claim(1, 1);
+        must(first && first / CHUNK_GRANULES != 2);
+        memset(region_address(first), 1, 64);
+    }
+    size_t wide = gr_run_claim(3 * CHUNK_GRANULES, 1);
+    must(wide > 2 * CHUNK_GRANULES);
+    must(half_load_relaxed(&arena_of(wide)->chunk[2]) == CHUNK_FOREIGN || wide >= ARENA_GRANULES);
+    return 0;
+}
+
+static void arena_growing_refused_to_foreign_for_ever(void **state) {
+    (void)state;
+    must_end_well(in_child(foreign, NULL, 20), "foreign");
+}
+
+/* ---- threads ---- */
+
+static _Atomic uint8_t owner[ORACLE];
+
+static void *claim_and_free(void *name) {
+    uint8_t me = (uint8_t)(uintptr_t)name;
+    struct rng rng = rng_for(100u + me);
+    struct run held[16] = {{0, 0}};
+    for (unsigned turn = 0; turn < 20000; turn++) {
+        struct run *r = &held[rng_below(&rng, COUNT_OF(held))];
+        if (r->n) {
+            for (size_t g = r->first; g < r->first + r->n; g++)
+                must(owner[g] == me), owner[g] = 0;
+            gr_run_free(r->first, r->n);
+            r->n = 0;
+        } else {
+            size_t n = 1 + rng_below(&rng, rng_below(&rng, 4) ? 6 : 100), first = gr_run_claim(n, 1);
+            must(first && first + n <= ORACLE);
+            for (size_t g = first; g < first + n; g++)
+                must(owner[g] == 0), owner[g] = me;
+            gr_run_mark_dirty(first, n);
+            *r = (struct run){first, n};
+        }
+    }
+    for (unsigned i = 0; i < COUNT_OF(held); i++)
+        if (held[i].n) {
+            for (size_t g = held[i].first; g < held[i].first + held[i].n; g++)
+                owner[g] = 0;
+            gr_run_free(held[i].first, held[i].n);
+        }
+    return NULL;
+}
+
+static int work_together(void *unused) {
+    (void)unused;
+    pthread_t threads[4];
+    for (uintptr_t i = 0; i < 4; i++)
+        must(pthread_create(&threads[i], NULL, claim_and_free, (void *)(i + 1)) == 0);
+    for (unsigned i = 0; i < 4; i++)
+        must(pthread_join(threads[i], NULL) == 0);
+    struct arena_totals t = gr_arena_totals();
+    must(t.vacant == t.mapped - 1);
+    must(t.vacant_dirty == gr_vacant_dirty());
+    return 0;
+}
+
+static void arena_run_held_by_one_thread(void **state) {
+    (void)state;
+    must_end_well(in_child(work_together, NULL, 60), "threads");
+}
+
+int main(void) {
+    /* Those in children come first: their process has not claimed anything yet. */
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(arena_repair_frees_what_nobody_holds),
+        cmocka_unit_test(arena_growing_refused_to_unmapped_again),
+        cmocka_unit_test(arena_growing_refused_to_foreign_for_ever),
+        cmocka_unit_test(arena_run_held_by_one_thread),
+        cmocka_unit_test(arena_120_random_runs_against_the_oracle),
+        cmocka_unit_test(arena_120_all_empty_then_all_full),
+        cmocka_unit_test(arena_vacant_dirty_to_clean_by_purge),
+        cmocka_unit_test(arena_120_one_word_exhaustively),
+        cmocka_unit_test(arena_120_runs_over_the_word_border),
+        cmocka_unit_test(arena_claim_at_stays_in_the_arena),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
