@@ -142,7 +142,8 @@ static void at_place(enum place here, int argc, char **argv) {
     int call = atoi(argv[2]);
     errno = 0;
     first_keeps_errno(call, NULL, &took);
-    storm_workload((uint64_t)call, 1);
+    storm_join(storm_thread(storm_short_life, (void *)(uintptr_t)call));
+    storm_short_life((void *)(uintptr_t)call);
     _exit(0);
 }
 
@@ -150,8 +151,7 @@ static void preinit(int argc, char **argv, char **environment) {
     (void)environment;
     at_place(in_preinit, argc, argv);
 }
-__attribute__((section(".preinit_array"), used)) static void (*const preinit_entry)(int, char **,
-                                                                                    char **) = preinit;
+__attribute__((section(".preinit_array"), used)) static void (*const preinit_entry)(int, char **, char **) = preinit;
 
 __attribute__((constructor(101))) static void constructor(int argc, char **argv) {
     at_place(in_constructor, argc, argv);
@@ -183,7 +183,7 @@ int main(int argc, char **argv) {
             storm_reap(pid, what, call);
         }
     }
-    for (int round = 0; round < 20; round++) {
+    for (int round = 0; round < 5; round++) {
         for (int call = 0; call < calls; call++) {
             struct errand errand = {.call = call, .other = granary_malloc(100)};
             memset(errand.other, 7, 100);

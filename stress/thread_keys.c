@@ -9,7 +9,8 @@
 /* test: args="--ops 300" timeout=120 */
 #include "storm_block.h"
 
-enum { old_keys = 4, young_keys = 4, keys = old_keys + young_keys, rounds = 4 };
+/* TSan takes its own state of a thread apart in the fourth round: instrumented code must not run after that. */
+enum { old_keys = 4, young_keys = 4, keys = old_keys + young_keys, rounds = STORM_TSAN ? 2 : 4 };
 
 static pthread_key_t key[keys];
 static _Atomic long destructor_calls;
@@ -68,9 +69,7 @@ static void *life(void *arg) {
 
 /* A thread whose only business with the library happens in a destructor, after all keys have been set up by
  * others. */
-static void only_free(void *block) {
-    granary_free(block);
-}
+static void only_free(void *block) { granary_free(block); }
 
 static pthread_key_t only_free_key;
 

@@ -44,9 +44,7 @@ static void *every_call(void *unused) {
     return NULL;
 }
 
-static void *nothing(void *unused) {
-    return unused;
-}
+static void *nothing(void *unused) { return unused; }
 
 /* Runs body on a painted stack of `size` bytes above a page that must not be touched; bytes that lost their
  * paint. */
