@@ -48,8 +48,7 @@ static void *lane(void *index) {
     for (; storm_goes_on(born); born++) {
         if (born - joined == brood)
             storm_join(threads[joined++ % brood]);
-        threads[born % brood] =
-            storm_thread(storm_one_in(&rng, 4) ? taker : giver, (void *)(uintptr_t)rng_next(&rng));
+        threads[born % brood] = storm_thread(storm_one_in(&rng, 4) ? taker : giver, (void *)(uintptr_t)rng_next(&rng));
     }
     while (joined < born)
         storm_join(threads[joined++ % brood]);
@@ -74,9 +73,7 @@ static void *freer(void *index) {
     return NULL;
 }
 
-static void *any_role(void *index) {
-    return (intptr_t)index < freers ? freer(index) : lane(index);
-}
+static void *any_role(void *index) { return (intptr_t)index < freers ? freer(index) : lane(index); }
 
 int main(int argc, char **argv) {
     storm_begin(argc, argv, (struct storm_options){.seconds = 10, .threads = 3}, NULL);

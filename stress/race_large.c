@@ -52,8 +52,7 @@ static void *work(void *index) {
         case 3:
         case 4:
             if (slot->ptr)
-                storm_resize(&rng, slot,
-                             storm_one_in(&rng, 4) ? storm_size(&rng, 1 << 20) : large_size(&rng));
+                storm_resize(&rng, slot, storm_one_in(&rng, 4) ? storm_size(&rng, 1 << 20) : large_size(&rng));
             break;
         default:
             *slot = storm_trade(&storm_box[rng_below(&rng, 8)], *slot);

@@ -87,10 +87,9 @@ int main(int argc, char **argv) {
     granary_trim();
     struct granary_stats stats = {0};
     granary_get_stats(&stats);
-    printf(
-        "%ld operations by %ld threads; at the end %.1f MiB used (%.1f cached), %.1f dirty, RSS %.1f MiB\n",
-        ops, lives, storm_mib(stats.used_bytes), storm_mib(stats.cached_bytes), storm_mib(stats.dirty_bytes),
-        storm_mib(rss_bytes()));
+    printf("%ld operations by %ld threads; at the end %.1f MiB used (%.1f cached), %.1f dirty, RSS %.1f MiB\n", ops,
+           lives, storm_mib(stats.used_bytes), storm_mib(stats.cached_bytes), storm_mib(stats.dirty_bytes),
+           storm_mib(rss_bytes()));
     REQUIRE(stats.threads <= 1, "%zu caches are alive where one thread is", stats.threads);
     /* Nothing lives, so a leak of whole blocks shows here: what may be left is a slab in hand for each size
      * class. */

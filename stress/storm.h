@@ -79,10 +79,10 @@ storm_fail(const char *file, int line, const char *what, const char *format, ...
 }
 
 /* Always checked; the rest of the arguments is a printf message. */
-#define REQUIRE(condition, ...)                                                                              \
-    do {                                                                                                     \
-        if (!(condition))                                                                                    \
-            storm_fail(__FILE__, __LINE__, #condition, __VA_ARGS__);                                         \
+#define REQUIRE(condition, ...)                                                                                        \
+    do {                                                                                                               \
+        if (!(condition))                                                                                              \
+            storm_fail(__FILE__, __LINE__, #condition, __VA_ARGS__);                                                   \
     } while (0)
 
 static inline void storm_skip(const char *why) {
@@ -93,9 +93,7 @@ static inline void storm_skip(const char *why) {
 
 /* Random numbers */
 
-static inline bool storm_one_in(struct rng *rng, unsigned n) {
-    return rng_below(rng, n) == 0;
-}
+static inline bool storm_one_in(struct rng *rng, unsigned n) { return rng_below(rng, n) == 0; }
 
 /* Options */
 
@@ -157,8 +155,7 @@ static inline void storm_start_clock(double seconds) {
 }
 
 /* Reads the options over `defaults`, prints the ones in force and starts the clock. */
-static inline void storm_begin(int argc, char **argv, struct storm_options defaults,
-                               const struct storm_extra *extras) {
+static inline void storm_begin(int argc, char **argv, struct storm_options defaults, const struct storm_extra *extras) {
     enum { base = 4, room = 12 };
     static const char *const base_names[base] = {"seconds", "ops", "threads", "seed"};
     struct option table[room + 2] = {{0}};
@@ -173,8 +170,7 @@ static inline void storm_begin(int argc, char **argv, struct storm_options defau
     if (!storm.seed) {
         struct timespec now;
         clock_gettime(CLOCK_REALTIME, &now);
-        storm.seed =
-            mix((uint64_t)now.tv_sec * 1000000007u + (uint64_t)now.tv_nsec + (uint64_t)getpid()) >> 32;
+        storm.seed = mix((uint64_t)now.tv_sec * 1000000007u + (uint64_t)now.tv_nsec + (uint64_t)getpid()) >> 32;
     }
     for (int got; (got = getopt_long(argc, argv, "h", table, NULL)) != -1;) {
         switch (got) {
@@ -196,8 +192,8 @@ static inline void storm_begin(int argc, char **argv, struct storm_options defau
             *extras[got - 256 - base].value = strtol(optarg, NULL, 0);
         }
     }
-    printf("%s --seconds %g --ops %ld --threads %ld --seed %llu", storm_name, storm.seconds, storm.ops,
-           storm.threads, (unsigned long long)storm.seed);
+    printf("%s --seconds %g --ops %ld --threads %ld --seed %llu", storm_name, storm.seconds, storm.ops, storm.threads,
+           (unsigned long long)storm.seed);
     for (const struct storm_extra *e = extras; e && e->name; e++)
         printf(" --%s %ld", e->name, *e->value);
     printf("\n");
@@ -208,13 +204,10 @@ static inline void storm_begin(int argc, char **argv, struct storm_options defau
 static inline bool storm_past_end(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec > storm_end.tv_sec ||
-           (now.tv_sec == storm_end.tv_sec && now.tv_nsec >= storm_end.tv_nsec);
+    return now.tv_sec > storm_end.tv_sec || (now.tv_sec == storm_end.tv_sec && now.tv_nsec >= storm_end.tv_nsec);
 }
 
-static inline void storm_stop(void) {
-    atomic_store_explicit(&storm_stopped, true, memory_order_relaxed);
-}
+static inline void storm_stop(void) { atomic_store_explicit(&storm_stopped, true, memory_order_relaxed); }
 
 /* What a worker's loop asks before its operation number `done`. Orders nothing. */
 static inline bool storm_goes_on(long done) {
@@ -295,8 +288,6 @@ static inline void storm_in_child(void (*body)(long), long arg, const char *what
     storm_reap(pid, what, arg);
 }
 
-static inline double storm_mib(size_t bytes) {
-    return (double)bytes / (1 << 20);
-}
+static inline double storm_mib(size_t bytes) { return (double)bytes / (1 << 20); }
 
 #endif
