@@ -49,22 +49,14 @@ void *malloc(size_t size) {
     return leave(p);
 }
 
-void free(void *p) {
-    *++top = p;
-}
+void free(void *p) { *++top = p; }
 void free_sized(void *p, size_t size) {
     (void)size;
     *++top = p;
 }
-void *_Znwm(size_t size) {
-    return malloc(size);
-}
-void *_Znam(size_t size) {
-    return malloc(size);
-}
-void _ZdlPv(void *p) {
-    *++top = p;
-}
+void *_Znwm(size_t size) { return malloc(size); }
+void *_Znam(size_t size) { return malloc(size); }
+void _ZdlPv(void *p) { *++top = p; }
 void _ZdaPvm(void *p, size_t size) {
     (void)size;
     *++top = p;

@@ -56,8 +56,8 @@ static int is_forbidden(uintptr_t at) {
         if (*b == 0xF0) {
             return 1; /* lock */
         }
-        int prefix = *b == 0x66 || *b == 0x67 || *b == 0xF2 || *b == 0xF3 || *b == 0x2E || *b == 0x36 ||
-                     *b == 0x3E || *b == 0x26 || *b == 0x64 || *b == 0x65;
+        int prefix = *b == 0x66 || *b == 0x67 || *b == 0xF2 || *b == 0xF3 || *b == 0x2E || *b == 0x36 || *b == 0x3E ||
+                     *b == 0x26 || *b == 0x64 || *b == 0x65;
         if (!prefix) {
             break;
         }
@@ -68,7 +68,7 @@ static int is_forbidden(uintptr_t at) {
     int memory = (b[1] >> 6) != 3, digit = (b[1] >> 3) & 7;
     return (b[0] >= 0x50 && b[0] <= 0x57) || b[0] == 0x68 || b[0] == 0x6A || b[0] == 0x9C || /* push */
            b[0] == 0xE8 || (b[0] == 0xFF && (digit == 2 || digit == 3 || digit == 6)) ||     /* call, push */
-           ((b[0] == 0x86 || b[0] == 0x87) && memory); /* xchg locks by itself */
+           ((b[0] == 0x86 || b[0] == 0x87) && memory);                                       /* xchg locks by itself */
 }
 
 /* One row of the table: the longest of its cases so far. */
@@ -111,8 +111,7 @@ static void *find(const char *name) {
 }
 
 /* Hits only: the class's magazine holds a few blocks and has room for one. */
-static void hits(struct row *get, struct row *put, const char *get_name, const char *put_name, size_t size,
-                 int sized) {
+static void hits(struct row *get, struct row *put, const char *get_name, const char *put_name, size_t size, int sized) {
     void *get_call = find(get_name), *put_call = find(put_name);
     char label[128];
     void *warm[4];
