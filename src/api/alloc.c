@@ -14,10 +14,12 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "cache/fork.h"
 #include "central/depot.h"
 #include "granary.h"
 #include "os/fatal.h"
 #include "os/options.h"
+#include "page/arena.h"
 #include "page/huge.h"
 #include "page/large.h"
 
@@ -35,9 +37,10 @@ static void scavenge(struct cache *self) {
         gr_bin_trim(class, UINT32_MAX);
         gr_bin_trim(class, UINT32_MAX);
     }
+    gr_arenas_unmap_vacant();
 }
 
-void *gr_alloc_large(size_t n, size_t align, bool zero) {
+static void *alloc_large(size_t n, size_t align, bool zero) {
     if (n <= PTRDIFF_MAX && align <= PTRDIFF_MAX) {
         for (int attempt = 0; attempt < 2; attempt++) {
             void *p =
@@ -46,46 +49,43 @@ void *gr_alloc_large(size_t n, size_t align, bool zero) {
                     : gr_huge_alloc(n, align);
             if (p)
                 return p;
-            struct cache *self = gr_thread_cache_slow();
-            if (self)
-                cache_enter_owner(self);
-            scavenge(self);
-            if (self)
-                cache_leave_owner(self);
+            scavenge(gr_thread_cache_slow());
         }
     }
     errno = ENOMEM;
     return NULL;
 }
 
+void *gr_alloc_large(size_t n, size_t align, bool zero) {
+    slow_enter();
+    void *p = alloc_large(n, align, zero);
+    slow_leave();
+    return p;
+}
+
+static void *refill_with(struct cache *self, unsigned class, bool want_clean, bool *clean) {
+    if (!self)
+        return gr_direct_alloc(class);
+    void *p = want_clean ? gr_cache_clean_block(self, class) : NULL;
+    *clean = p != NULL;
+    if (!p && !(p = cache_pop_owner(self, class))) /* the search for a clean block may have left one */
+        p = gr_cache_refill(self, class, clean);
+    gr_cache_tick(self);
+    return p;
+}
+
 static void *refill(unsigned class, bool want_clean, bool *clean) {
+    slow_enter();
     *clean = false;
-    for (int attempt = 0;; attempt++) {
-        struct cache *self = gr_thread_cache_slow();
-        void *p = NULL;
-        if (self) {
-            cache_enter_owner(self);
-            if (attempt)
-                scavenge(self);
-            if ((p = cache_pop_owner(self, class)) == NULL) { /* a repair or the hook may have filled it */
-                if (want_clean && (p = gr_cache_clean_block(self, class)))
-                    *clean = true;
-                else
-                    p = gr_cache_refill(self, class, clean);
-            }
-            cache_leave_owner(self);
-        } else {
-            if (attempt)
-                scavenge(NULL);
-            p = gr_direct_alloc(class);
-        }
-        if (p)
-            return p;
-        if (attempt) {
+    void *p = refill_with(gr_thread_cache_slow(), class, want_clean, clean);
+    if (GR_UNLIKELY(!p)) {
+        scavenge(gr_thread_cache_slow());
+        p = refill_with(gr_thread_cache_slow(), class, want_clean, clean);
+        if (!p)
             errno = ENOMEM;
-            return NULL;
-        }
     }
+    slow_leave();
+    return p;
 }
 
 void *gr_alloc_class_slow(unsigned class) {
@@ -133,23 +133,27 @@ GR_COLD GR_NORETURN static void not_a_block(const void *p, const char *call) {
 
 static bool is_large_start(const void *p) { return !((uintptr_t)p & (GRANULE_BYTES - 1)); }
 
+static void free_small(void *p, unsigned class, const char *call) {
+    struct cache *self = gr_thread_cache_slow();
+    if (!self) {
+        gr_direct_free(class, p, call);
+        return;
+    }
+    if (*self->top[class] == p)
+        gr_fatal_block("double free", call, p, class_bytes(class));
+    if (!cache_push_owner(self, class, p))
+        gr_cache_overflow(self, class, p);
+    gr_cache_tick(self);
+}
+
 void gr_free_checked(void *p, const char *call) {
     if (!p)
         return;
     unsigned class = (unsigned)page_class_of(p);
-    if (GR_LIKELY(class && class <= CLASSES)) {
-        struct cache *self = gr_thread_cache_slow();
-        if (!self) {
-            gr_direct_free(class, p, call);
-            return;
-        }
-        if (*self->top[class] == p)
-            gr_fatal_block("double free", call, p, class_bytes(class));
-        cache_enter_owner(self);
-        if (!cache_push_owner(self, class, p))
-            gr_cache_overflow(self, class, p);
-        cache_leave_owner(self);
-    } else if (class == CLASS_LARGE && is_large_start(p)) {
+    slow_enter();
+    if (GR_LIKELY(class && class <= CLASSES))
+        free_small(p, class, call);
+    else if (class == CLASS_LARGE && is_large_start(p)) {
         if (!gr_large_free(p))
             not_a_block(p, call);
     } else if (class) {
@@ -157,6 +161,7 @@ void gr_free_checked(void *p, const char *call) {
     } else if (!gr_huge_free(p)) {
         not_a_block(p, call);
     }
+    slow_leave();
 }
 
 void gr_free_slow(void *p) { gr_free_checked(p, "free"); }
@@ -195,8 +200,8 @@ void gr_free_sized_slow(void *p, size_t n, size_t align, const char *call) {
     if (!p)
         return;
     size_t have = gr_usable(p, call), want = usable_of_request(n, align);
-    /* realloc may leave a huge block where a large one would do, and the other way round. */
-    if (have != want && (have <= SMALL_MAX_BYTES || n > have || want <= SMALL_MAX_BYTES))
+    /* realloc may have left a huge block where a new one would be large. */
+    if (have != want && (want <= SMALL_MAX_BYTES || have != round_up(n, os_page_bytes()) || page_class_of(p)))
         gr_fatal_size(call, p, n, have);
     gr_free_checked(p, call);
 }
@@ -231,4 +236,7 @@ void granary_sdallocx(void *ptr, size_t size, int flags) {
 
 const char *granary_version(void) { return "0.1.0"; }
 
-GR_CTOR static void at_load(void) { gr_options_read(); }
+GR_CTOR static void at_load(void) {
+    gr_options_read();
+    gr_fork_watch();
+}

@@ -12,14 +12,19 @@
 
 typedef void new_handler(void);
 typedef void *new_nothrow(size_t, const void *);
+typedef void *new_nothrow_aligned(size_t, size_t, const void *);
 extern GR_WEAK new_handler *_ZSt15get_new_handlerv(void);
 extern GR_WEAK GR_NORETURN void _ZSt17__throw_bad_allocv(void);
+
+/* The operators are weak: in a static program the program's own take their place. */
+#define SAME_AS(of) __attribute__((weak, alias(#of), visibility("default")))
 
 /* constant after load */
 static struct {
     void *(*replaced_new)(size_t);   /* the program's operator new(size_t), or NULL: it uses ours */
     void (*replaced_delete)(void *); /* likewise operator delete(void *) */
     new_nothrow *library_nothrow;    /* the C++ library's, behind ours */
+    new_nothrow_aligned *library_nothrow_aligned;
 } cxx;
 
 /* ---- new ---- */
@@ -28,7 +33,7 @@ static void *allocate(size_t n, size_t align) {
     return align <= MIN_ALIGN ? granary_malloc(n) : granary_aligned_alloc(align, n);
 }
 
-GR_COLD static void *new_slow(size_t n, size_t align) {
+GR_NOINLINE static void *new_slow(size_t n, size_t align) {
     for (;;) {
         void *p = allocate(n, align);
         if (p)
@@ -44,13 +49,15 @@ GR_COLD static void *new_slow(size_t n, size_t align) {
     }
 }
 
-GR_COLD static void *nothrow_slow(size_t n, size_t align, const void *tag) {
+GR_NOINLINE static void *nothrow_slow(size_t n, size_t align, const void *tag) {
     void *p = cxx.replaced_new && align <= MIN_ALIGN ? NULL : allocate(n, align);
     if (p)
         return p;
     /* A handler may run, and may throw; the program's own operator new may throw. */
-    if (cxx.library_nothrow && align <= MIN_ALIGN)
+    if (align <= MIN_ALIGN && cxx.library_nothrow)
         return cxx.library_nothrow(n, tag);
+    if (align > MIN_ALIGN && cxx.library_nothrow_aligned)
+        return cxx.library_nothrow_aligned(n, align, tag);
     while (_ZSt15get_new_handlerv && _ZSt15get_new_handlerv()) {
         _ZSt15get_new_handlerv()();
         if ((p = allocate(n, align)))
@@ -65,101 +72,91 @@ GR_INLINE void *new_fast(size_t n) {
     return GR_LIKELY(n <= LINEAR_MAX_BYTES) ? cache_pop_owner(self, self->class_by_16[(n + 15) / 16]) : NULL;
 }
 
-GR_EXPORT void *_Znwm(size_t n);
-void *_Znwm(size_t n) {
+/* Ours under names that nobody replaces, so that we know who was replaced. */
+static void *own_new(size_t n) {
     void *p = new_fast(n);
     return GR_LIKELY(p != NULL) ? p : new_slow(n, 1);
 }
 
-GR_EXPORT void *_Znam(size_t n);
-void *_Znam(size_t n) {
+static void own_delete(void *p) { api_free(p); }
+
+static void *new_array(size_t n) {
     if (GR_UNLIKELY(cxx.replaced_new != NULL))
         return cxx.replaced_new(n);
     void *p = new_fast(n);
     return GR_LIKELY(p != NULL) ? p : new_slow(n, 1);
 }
 
-GR_EXPORT void *_ZnwmRKSt9nothrow_t(size_t n, const void *tag);
-void *_ZnwmRKSt9nothrow_t(size_t n, const void *tag) {
+static void *new_nothrow_any(size_t n, const void *tag) {
     void *p = cxx.replaced_new ? NULL : new_fast(n);
     return GR_LIKELY(p != NULL) ? p : nothrow_slow(n, 1, tag);
 }
-GR_EXPORT void *_ZnamRKSt9nothrow_t(size_t n, const void *tag) GR_ALIAS(_ZnwmRKSt9nothrow_t);
 
-GR_EXPORT void *_ZnwmSt11align_val_t(size_t n, size_t align);
-void *_ZnwmSt11align_val_t(size_t n, size_t align) { return new_slow(n, align); }
-GR_EXPORT void *_ZnamSt11align_val_t(size_t n, size_t align) GR_ALIAS(_ZnwmSt11align_val_t);
-
-GR_EXPORT void *_ZnwmSt11align_val_tRKSt9nothrow_t(size_t n, size_t align, const void *tag);
-void *_ZnwmSt11align_val_tRKSt9nothrow_t(size_t n, size_t align, const void *tag) {
-    return nothrow_slow(n, align, tag);
-}
-GR_EXPORT void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t n, size_t align, const void *tag)
-    GR_ALIAS(_ZnwmSt11align_val_tRKSt9nothrow_t);
-
-/* ---- delete ---- */
-
-GR_EXPORT void _ZdlPv(void *p);
-void _ZdlPv(void *p) { api_free(p); }
-
-GR_INLINE void delete_one(void *p) {
+static void delete_any(void *p) {
     if (GR_UNLIKELY(cxx.replaced_delete != NULL))
         cxx.replaced_delete(p);
     else
         api_free(p);
 }
 
-GR_EXPORT void _ZdaPv(void *p);
-void _ZdaPv(void *p) { delete_one(p); }
-
-GR_EXPORT void _ZdlPvRKSt9nothrow_t(void *p, const void *tag);
-void _ZdlPvRKSt9nothrow_t(void *p, const void *tag) {
+static void delete_nothrow(void *p, const void *tag) {
     (void)tag;
-    delete_one(p);
+    delete_any(p);
 }
-GR_EXPORT void _ZdaPvRKSt9nothrow_t(void *p, const void *tag) GR_ALIAS(_ZdlPvRKSt9nothrow_t);
 
-GR_EXPORT void _ZdlPvm(void *p, size_t n);
-void _ZdlPvm(void *p, size_t n) {
+static void delete_sized(void *p, size_t n) {
     if (GR_UNLIKELY(cxx.replaced_delete != NULL))
         cxx.replaced_delete(p);
     else
         api_free_sized(p, n, "operator delete");
 }
-GR_EXPORT void _ZdaPvm(void *p, size_t n) GR_ALIAS(_ZdlPvm);
 
 /* Aligned blocks come from classes of their own sizes: the page map says which. */
-GR_EXPORT void _ZdlPvSt11align_val_t(void *p, size_t align);
-void _ZdlPvSt11align_val_t(void *p, size_t align) {
+static void delete_aligned(void *p, size_t align) {
     (void)align;
     api_free(p);
 }
-GR_EXPORT void _ZdaPvSt11align_val_t(void *p, size_t align) GR_ALIAS(_ZdlPvSt11align_val_t);
 
-GR_EXPORT void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *p, size_t align, const void *tag);
-void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *p, size_t align, const void *tag) {
+static void delete_aligned_nothrow(void *p, size_t align, const void *tag) {
     (void)align;
     (void)tag;
     api_free(p);
 }
-GR_EXPORT void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *p, size_t align, const void *tag)
-    GR_ALIAS(_ZdlPvSt11align_val_tRKSt9nothrow_t);
 
-GR_EXPORT void _ZdlPvmSt11align_val_t(void *p, size_t n, size_t align);
-void _ZdlPvmSt11align_val_t(void *p, size_t n, size_t align) { gr_free_sized_slow(p, n, align, "operator delete"); }
-GR_EXPORT void _ZdaPvmSt11align_val_t(void *p, size_t n, size_t align) GR_ALIAS(_ZdlPvmSt11align_val_t);
+static void delete_sized_aligned(void *p, size_t n, size_t align) {
+    gr_free_sized_slow(p, n, align, "operator delete");
+}
 
-/* ---- who replaced what ---- */
+/* ---- the 20 replaceable names: w, a: new, new[]; dl, da: delete, delete[]; m: size_t ---- */
+
+void *_Znwm(size_t n) SAME_AS(own_new);
+void *_Znam(size_t n) SAME_AS(new_array);
+void *_ZnwmRKSt9nothrow_t(size_t n, const void *tag) SAME_AS(new_nothrow_any);
+void *_ZnamRKSt9nothrow_t(size_t n, const void *tag) SAME_AS(new_nothrow_any);
+void *_ZnwmSt11align_val_t(size_t n, size_t align) SAME_AS(new_slow);
+void *_ZnamSt11align_val_t(size_t n, size_t align) SAME_AS(new_slow);
+void *_ZnwmSt11align_val_tRKSt9nothrow_t(size_t n, size_t align, const void *tag) SAME_AS(nothrow_slow);
+void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t n, size_t align, const void *tag) SAME_AS(nothrow_slow);
+void _ZdlPv(void *p) SAME_AS(own_delete);
+void _ZdaPv(void *p) SAME_AS(delete_any);
+void _ZdlPvRKSt9nothrow_t(void *p, const void *tag) SAME_AS(delete_nothrow);
+void _ZdaPvRKSt9nothrow_t(void *p, const void *tag) SAME_AS(delete_nothrow);
+void _ZdlPvm(void *p, size_t n) SAME_AS(delete_sized);
+void _ZdaPvm(void *p, size_t n) SAME_AS(delete_sized);
+void _ZdlPvSt11align_val_t(void *p, size_t align) SAME_AS(delete_aligned);
+void _ZdaPvSt11align_val_t(void *p, size_t align) SAME_AS(delete_aligned);
+void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *p, size_t align, const void *tag) SAME_AS(delete_aligned_nothrow);
+void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *p, size_t align, const void *tag) SAME_AS(delete_aligned_nothrow);
+void _ZdlPvmSt11align_val_t(void *p, size_t n, size_t align) SAME_AS(delete_sized_aligned);
+void _ZdaPvmSt11align_val_t(void *p, size_t n, size_t align) SAME_AS(delete_sized_aligned);
 
 GR_CTOR static void at_load(void) {
     if (!_ZSt15get_new_handlerv)
         return; /* no C++ in this process yet */
-    void *found = os_symbol("_Znwm"), *ours = (void *)_Znwm;
-    if (found && found != ours)
-        cxx.replaced_new = (void *(*)(size_t))found;
-    found = os_symbol("_ZdlPv");
-    ours = (void *)_ZdlPv;
-    if (found && found != ours)
-        cxx.replaced_delete = (void (*)(void *))found;
+    if (_Znwm != own_new)
+        cxx.replaced_new = _Znwm;
+    if (_ZdlPv != own_delete)
+        cxx.replaced_delete = _ZdlPv;
     cxx.library_nothrow = (new_nothrow *)os_next_symbol("_ZnwmRKSt9nothrow_t");
+    cxx.library_nothrow_aligned = (new_nothrow_aligned *)os_next_symbol("_ZnwmSt11align_val_tRKSt9nothrow_t");
 }

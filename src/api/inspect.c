@@ -7,11 +7,12 @@
 #include "central/depot.h"
 #include "os/fatal.h"
 #include "os/options.h"
+#include "page/arena.h"
 #include "page/huge.h"
 #include "page/meta.h"
 #include "page/purge.h"
 
-static void add_cache(struct cache *c, void *sum) { *(uint64_t *)sum += gr_cache_bytes(c); }
+static void add_cache(struct cache *c, void *sum) { *(uint64_t *)sum += word_load_relaxed(&c->cached); }
 
 void granary_get_stats(struct granary_stats *out) {
     struct arena_totals t = gr_arena_totals();
@@ -81,19 +82,18 @@ void gr_stats_xml(void (*write)(void *context, const char *text, size_t bytes), 
 }
 
 int granary_malloc_trim(size_t pad) {
+    slow_enter();
     struct cache *self = gr_thread_cache_slow();
-    if (self) {
-        cache_enter_owner(self);
+    if (self)
         gr_cache_flush(self, false);
-    }
     for (unsigned class = 1; class <= CLASSES; class ++) {
         gr_depot_dissolve(class);
         gr_bin_trim(class, UINT32_MAX); /* one stack, */
         gr_bin_trim(class, UINT32_MAX); /* then the other */
     }
-    bool any = gr_purge_all(pad / GRANULE_BYTES) != 0;
-    if (self)
-        cache_leave_owner(self);
+    bool any = !pad && gr_arenas_unmap_vacant() != 0;
+    any |= gr_purge_all(pad / GRANULE_BYTES) != 0;
+    slow_leave();
     return any;
 }
 

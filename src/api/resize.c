@@ -7,16 +7,21 @@
 #include "page/huge.h"
 #include "page/large.h"
 
-static bool is_huge(size_t n) { return n > (size_t)LARGE_MAX_GRANULES * GRANULE_BYTES; }
+enum { MOVE_PAGES_FROM_BYTES = 512 * 1024 }; /* below it a copy costs less than the system calls */
 
-/* p stays: its block serves n bytes as well as a new one would, or can be made to. */
-static bool resized_in_place(void *p, size_t have, size_t n) {
+/* The block itself, made what a new one of n bytes would be, or its pages at another address; NULL: it must be copied.
+ * free_sized(p, n) relies on a small block's class being that of its last request. */
+static void *resized(void *p, size_t have, size_t n) {
     unsigned class = (unsigned)page_class_of(p);
-    if (class && class <= CLASSES)
-        return n <= have && (n > SMALL_MAX_BYTES || gr_class_of(n) == class || n > have / 2);
-    if (class == CLASS_LARGE && n > SMALL_MAX_BYTES / 2)
-        return gr_large_resize(p, n);
-    return false;
+    if (n <= SMALL_MAX_BYTES)
+        return gr_class_of(n) == class ? p : NULL;
+    if (!class)
+        return gr_huge_resize(p, n);
+    if (class != CLASS_LARGE)
+        return NULL;
+    if (gr_large_resize(p, n))
+        return p;
+    return n > have && have >= MOVE_PAGES_FROM_BYTES ? gr_large_to_huge(p, n) : NULL;
 }
 
 void *gr_realloc(void *p, size_t n, const char *call) {
@@ -31,15 +36,11 @@ void *gr_realloc(void *p, size_t n, const char *call) {
         errno = ENOMEM;
         return NULL;
     }
-    if (resized_in_place(p, have, n))
-        return p;
-    if (!page_class_of(p) && is_huge(n)) {
-        void *moved = gr_huge_resize(p, n);
-        if (moved)
-            return moved;
-        if (n <= have)
-            return p;
-    }
+    slow_enter();
+    void *same = resized(p, have, n);
+    slow_leave();
+    if (same)
+        return same;
     void *q = api_malloc(n);
     if (!q) {
         if (n > have)

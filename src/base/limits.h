@@ -23,12 +23,14 @@ enum {
 
     MIN_ALIGN = 16,
     SMALL_MAX_BYTES = 256 * 1024, /* the largest size class */
+    DENSE_MAX_GRANULES = 32,            /* runs up to here may be slabs: worth huge pages */
     LARGE_MAX_GRANULES = 512,     /* 32 MiB: above it a block has its own mapping */
     SLAB_MIN_BLOCKS = 8,
     SLAB_MAX_BLOCKS = GRANULE_BYTES / MIN_ALIGN,
     SLAB_WORDS = SLAB_MAX_BLOCKS / 64,
 
-    CLASSES = 84,               /* small classes are 1..CLASSES; 0 is "not ours" */
+    LINEAR_CLASSES = 32,                /* up to LINEAR_MAX_BYTES */
+    CLASSES = 96,               /* small classes are 1..CLASSES; 0 is "not ours" */
     CLASS_LARGE = CLASSES + 1,  /* first granule of a large run */
     CLASS_INSIDE = CLASSES + 2, /* any further granule of one */
     CLASS_SLOTS = CLASSES + 3,
@@ -39,6 +41,7 @@ enum {
     HUGE_RECORDS = 1 << 16,       /* blocks with mappings of their own; the kernel's map limit is near it */
 
     THP_FROM_CHUNKS = 8, /* 32 MiB of heap before huge pages are asked for */
+    CACHE_TICK_MS = 1000,
     PURGE_TICK_MS = 100,
     PURGE_TURN_GRANULES = 64, /* 4 MiB of madvise at most in one turn */
 };

@@ -5,11 +5,15 @@
 #include "cache/thread.h"
 #include "central/depot.h"
 #include "os/options.h"
+#include "os/os.h"
+#include "page/purge.h"
 
 enum {
     FIRST_ROUNDS = 8,
     HOLD_MAX_BYTES = 8 * 1024, /* slabs of larger blocks are let go after each claim: threads share them */
-    LEAST_BUDGET = 64 * 1024,
+    LEAST_BUDGET = 128 * 1024,  /* of a thread, in bytes of blocks in one magazine per class */
+    LEAST_TOTAL = 4 << 20,
+    HEAP_SHARE = 8,             /* all threads' budget is this part of the heap */
 };
 
 static void *no_rounds[2] = {NULL, MAGAZINE_FULL};
@@ -51,14 +55,6 @@ static void dissolve(unsigned class, struct magazine *m, const char *call) {
     gr_bin_return(class, m->slot + 1, n, call);
 }
 
-void gr_depot_dissolve(unsigned class) {
-    struct magazine *m;
-    while ((m = gr_depot_pop(class))) {
-        dissolve(class, m, "free");
-        gr_magazine_free(m);
-    }
-}
-
 /* A magazine in hand goes where it can: back to the pool if empty, to the depot if it is worth it, else dissolved. */
 static void put_away(unsigned class, struct magazine *m, bool keep_depot) {
     if (!m)
@@ -73,11 +69,10 @@ static void put_away(unsigned class, struct magazine *m, bool keep_depot) {
 /* ---- budgets ---- */
 
 uint64_t gr_cache_budget(void) {
-    uint64_t threads = gr_threads_alive(), mine = option_get(OPTION_TOTAL_CACHE) / (threads ? threads : 1);
-    uint64_t most = option_get(OPTION_THREAD_CACHE);
-    if (mine > most)
-        mine = most;
-    return mine < LEAST_BUDGET ? LEAST_BUDGET : mine;
+    uint64_t threads = max_size(gr_threads_alive(), 1);
+    uint64_t total = max_size(gr_granules_mapped() * GRANULE_BYTES / HEAP_SHARE, LEAST_TOTAL);
+    uint64_t mine = min_size(total, option_get(OPTION_TOTAL_CACHE)) / threads;
+    return max_size(min_size(mine, option_get(OPTION_THREAD_CACHE)), LEAST_BUDGET);
 }
 
 static void empty_class(struct cache *self, unsigned class, bool keep_depot) {
@@ -91,19 +86,23 @@ static void empty_class(struct cache *self, unsigned class, bool keep_depot) {
     o->rounds = 0;
 }
 
+/* Empties a class whose top has not moved since this was last asked. */
+static bool empty_if_idle(struct cache *self, unsigned class) {
+    struct own *o = &self->own[class];
+    uint16_t now = (uint16_t)(uintptr_t)self->top[class];
+    bool idle = o->seen == now && (o->rounds || o->held.slab);
+    if (idle)
+        empty_class(self, class, true);
+    o->seen = now;
+    return idle;
+}
+
 /* The hand goes round the classes and empties one that has not moved since it last passed. */
 static void reclaim_idle(struct cache *self, unsigned spared) {
     for (unsigned looks = 0; looks < CLASSES; looks++) {
         self->hand = (uint8_t)(self->hand % CLASSES + 1);
-        struct own *o = &self->own[self->hand];
-        if (!o->rounds || self->hand == spared)
-            continue;
-        uint16_t now = (uint16_t)(uintptr_t)self->top[self->hand];
-        if (o->seen == now) {
-            empty_class(self, self->hand, true);
+        if (self->hand != spared && empty_if_idle(self, self->hand))
             return;
-        }
-        o->seen = now;
     }
 }
 
@@ -256,16 +255,28 @@ void gr_cache_flush(struct cache *self, bool keep_depot) {
             empty_class(self, class, keep_depot);
 }
 
-uint64_t gr_cache_bytes(const struct cache *c) {
+static uint64_t cached_bytes(const struct cache *self) {
     uint64_t sum = 0;
     for (unsigned class = 1; class <= CLASSES; class ++) {
-        const struct own *o = &c->own[class];
-        uint64_t blocks = o->held.budget;
+        const struct own *o = &self->own[class];
+        uint64_t blocks = loaded_count(self, class) + o->held.budget;
         if (o->spare)
             blocks += o->spare->count;
-        sum += (blocks + loaded_count(c, class)) * class_bytes(class);
+        sum += blocks * class_bytes(class);
     }
     return sum;
+}
+
+void gr_cache_tick(struct cache *self) {
+    uint32_t now = (uint32_t)(os_clock_ms() / CACHE_TICK_MS);
+    if (GR_LIKELY(now == self->tick))
+        return;
+    self->tick = now;
+    for (unsigned class = 1; class <= CLASSES; class ++)
+        empty_if_idle(self, class);
+    word_store_relaxed(&self->cached, cached_bytes(self));
+    gr_depots_tick(now);
+    gr_purge_poll();
 }
 
 /* ---- without a cache ---- */

@@ -39,10 +39,10 @@ struct cache {
     void **top[CLASS_SLOTS];
     uint8_t class_by_16[CLASS_BY_16_ENTRIES];
     uint8_t hand; /* the class at which the budget's hand stands */
-    uint8_t exit_rounds;
-    volatile uint8_t busy; /* 1: a slow path is under way; a signal handler's calls stay out */
     uint32_t index;
+    uint32_t tick;         /* when its idle classes were last looked for */
     uint64_t rounds_bytes; /* sum of rounds * size over the classes */
+    struct word cached;    /* bytes of blocks it holds, as of that tick; any thread reads */
     struct own own[CLASSES + 1];
 };
 _Static_assert(sizeof(struct cache) <= 4096, "an idle thread costs a page");
@@ -72,7 +72,7 @@ GR_INLINE bool cache_push_owner(struct cache *self, size_t class, void *p) {
     return true;
 }
 
-/* ---- slow paths; the caller is the owner and not busy ---- */
+/* ---- slow paths; the caller is the owner, between slow_enter and slow_leave ---- */
 
 /* A block for an empty magazine. *clean: it reads as zero. NULL without memory. */
 void *gr_cache_refill(struct cache *self, unsigned class, bool *clean);
@@ -89,15 +89,12 @@ void gr_cache_flush(struct cache *self, bool keep_depot);
 /* A cache as at birth, for a thread; a static one that holds and accepts nothing. */
 void gr_cache_init(struct cache *self);
 
-/* Blocks in the cache's magazines, in bytes; another thread's answer is approximate. */
-uint64_t gr_cache_bytes(const struct cache *c);
+/* Called on slow paths: once a second gives back what the owner has not used for one, the depots' and the runs' share too. */
+void gr_cache_tick(struct cache *self);
 
 /* Without a cache: before a thread's first call can be served, after its last, inside its own slow path. */
 void *gr_direct_alloc(unsigned class);
 void gr_direct_free(unsigned class, void *p, const char *call);
-
-/* Dissolves a class's depot, or all. */
-void gr_depot_dissolve(unsigned class);
 
 /* Bytes of all threads' budget; set from the options and the number of threads. */
 uint64_t gr_cache_budget(void);

@@ -6,7 +6,6 @@
 #include "page/purge.h"
 
 struct half gr_repair_pending;
-static struct half watched;
 static uint64_t born_at_fork; /* the child's alone */
 
 static bool is_held(size_t granule) { return page_class(granule) != 0; }
@@ -42,27 +41,21 @@ static void repair(void) {
     gr_arenas_repair(is_held);
 }
 
-void gr_cache_leave_deferred(struct cache *self) {
+void gr_repair_deferred(void) {
     half_store_relaxed(&gr_repair_pending, 0);
     if (gr_threads_born() == born_at_fork) {
-        cache_enter_owner(self);
+        gr_inside++; /* not by slow_enter: its end would come back here */
         repair();
-        self->busy = 0;
+        gr_inside--;
     }
 }
 
 static void child(void) {
-    half_store_relaxed(&gr_repair_pending, 0);
-    if (gr_self->busy) {
-        born_at_fork = gr_threads_born();
+    born_at_fork = gr_threads_born();
+    if (gr_inside)
         half_store_relaxed(&gr_repair_pending, 1);
-    } else {
-        repair();
-    }
+    else
+        gr_repair_deferred();
 }
 
-void gr_fork_watch(void) {
-    uint32_t no = 0;
-    if (!half_load_relaxed(&watched) && half_cas_strong_acq_rel(&watched, &no, 1))
-        os_at_fork_child(child);
-}
+void gr_fork_watch(void) { os_at_fork_child(child); }

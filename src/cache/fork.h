@@ -17,7 +17,7 @@
 #ifndef CACHE_FORK_H
 #define CACHE_FORK_H
 
-/* Registers the child's handler once; cheap when done. */
+/* Registers the child's handler. Called once, before main: before that there is no other thread to lose. */
 void gr_fork_watch(void);
 
 #endif

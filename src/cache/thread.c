@@ -1,15 +1,13 @@
 /* cache/thread.c -- see `cache/thread.h`. */
 #include "cache/thread.h"
 
-#include "cache/fork.h"
 #include "os/os.h"
-
-enum { EXIT_ROUNDS = 3 }; /* destructor rounds that we let pass, of the system's four */
 
 static void *no_rounds[2] = {NULL, MAGAZINE_FULL};
 struct cache gr_nobody = {.top = {[0 ... CLASS_SLOTS - 1] = no_rounds}, .class_by_16 = CLASS_BY_16};
 struct cache gr_departed = {.top = {[0 ... CLASS_SLOTS - 1] = no_rounds}, .class_by_16 = CLASS_BY_16};
 GR_TLS struct cache *gr_self = &gr_nobody;
+GR_TLS volatile int gr_inside;
 
 static struct ref chunks[META_CHUNKS];
 static struct meta_pool caches = META_POOL(4096, chunks);
@@ -25,17 +23,17 @@ static void retire(struct cache *c) {
     gr_meta_give(&caches, c->index);
 }
 
-/* Runs in the thread's destructors. Others that run later may still allocate and free: so it asks for another round as long
- * as there is one, and after that they go to the slabs directly. */
+/* Runs among the thread's destructors. What later ones allocate and free goes to the slabs directly: to wait for the last
+ * round would lose the caches of threads whose first call is made by a destructor. */
 static void depart(void *arg) {
     struct cache *self = arg;
     if (self != gr_self)
         return;
-    if (self->exit_rounds++ < EXIT_ROUNDS && os_at_thread_exit(depart, self))
-        return;
+    slow_enter();
     gr_self = &gr_departed;
     gr_cache_flush(self, true);
     retire(self);
+    slow_leave();
 }
 
 static struct cache *birth(void) {
@@ -45,8 +43,7 @@ static struct cache *birth(void) {
     struct cache *self = meta_at(&caches, index);
     gr_cache_init(self);
     self->index = index;
-    self->exit_rounds = 0;
-    self->busy = 0;
+    self->tick = 0;
     word_add_relaxed(&alive, 1);
     word_add_relaxed(&born, 1);
     half_store_release(&self->state, CACHE_LIVE); /* [release born] */
@@ -58,7 +55,6 @@ static struct cache *birth(void) {
         retire(self);
         return NULL;
     }
-    gr_fork_watch();
     return self;
 }
 
@@ -66,9 +62,7 @@ struct cache *gr_thread_cache_slow(void) {
     struct cache *self = gr_self;
     if (GR_UNLIKELY(self == &gr_nobody))
         self = birth();
-    if (!self || self == &gr_departed || self->busy)
-        return NULL;
-    return self;
+    return self == &gr_departed || gr_inside > 1 ? NULL : self;
 }
 
 void gr_each_cache(void (*body)(struct cache *, void *), void *argument) {

@@ -25,22 +25,25 @@ extern GR_HIDDEN struct cache gr_nobody;   /* before a thread's first call */
 extern GR_HIDDEN struct cache gr_departed; /* after its last */
 extern GR_HIDDEN GR_TLS struct cache *gr_self;
 
-/* The caller's cache, born now if need be; NULL: it has none (departed, busy, or no memory): go to the slabs directly. */
-struct cache *gr_thread_cache_slow(void);
-
-/* Brackets a slow path: between them a signal handler's calls see the cache busy. */
-GR_INLINE void cache_enter_owner(struct cache *self) {
-    self->busy = 1;
-    GR_SIGNAL_FENCE();
-}
-void gr_cache_leave_deferred(struct cache *self);
+/* How deep this thread is in slow paths: 1, or more in a signal handler that interrupted one. */
+extern GR_HIDDEN GR_TLS volatile int gr_inside;
 extern GR_HIDDEN struct half gr_repair_pending;
-GR_INLINE void cache_leave_owner(struct cache *self) {
+void gr_repair_deferred(void);
+
+/* Brackets every path that takes steps on shared words, with a cache or without: a fork between them repairs later. */
+GR_INLINE void slow_enter(void) {
+    gr_inside++;
     GR_SIGNAL_FENCE();
-    self->busy = 0;
-    if (GR_UNLIKELY(half_load_relaxed(&gr_repair_pending)))
-        gr_cache_leave_deferred(self);
 }
+GR_INLINE void slow_leave(void) {
+    GR_SIGNAL_FENCE();
+    if (--gr_inside == 0 && GR_UNLIKELY(half_load_relaxed(&gr_repair_pending)))
+        gr_repair_deferred();
+}
+
+/* The caller's cache, born now if need be. NULL: it has none (departed, no memory) or has interrupted itself: go to the slabs
+ * directly. Between slow_enter and slow_leave. */
+struct cache *gr_thread_cache_slow(void);
 
 uint64_t gr_threads_alive(void);
 uint64_t gr_threads_born(void);

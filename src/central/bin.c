@@ -4,12 +4,14 @@
 #include "base/check.h"
 #include "base/stack.h"
 #include "os/fatal.h"
-#include "page/page_map.h"
+#include "page/huge.h"
+#include "page/large.h"
 
 enum {
     COMBINE_ENTRIES = 64, /* bitmap words gathered at once in a return */
     TRIM_WHOLE_SLABS = 4, /* known to be whole before a return looks for them */
     TRIM_LOOKS = 16,      /* slabs looked at then */
+    TICK_LOOKS = 1024,    /* slabs looked at once in a while */
 };
 
 static struct bin {
@@ -17,6 +19,7 @@ static struct bin {
     GR_LINE struct stack partial[2];
     struct half whole; /* slabs that became whole while they were listed: a hint */
     struct half side;  /* the stack from which trim pops: a hint */
+    struct half granules; /* in slabs of the class */
 } bins[CLASSES + 1];
 
 static struct half *link_of(void *unused, uint32_t index) {
@@ -24,12 +27,19 @@ static struct half *link_of(void *unused, uint32_t index) {
     return &slab_at(index)->next;
 }
 
+static void retire(uint32_t slab, unsigned class) {
+    half_add_relaxed(&bins[class].granules, 0u - gr_classes[class].granules);
+    gr_slab_retire(slab, class);
+}
+
+size_t gr_bin_granules(unsigned class) { return half_load_relaxed(&bins[class].granules); }
+
 /* Does what the token's holder has to do. */
 static void settle(uint32_t slab, unsigned class, enum slab_given given) {
     if (given == SLAB_LIST)
         stack_push(&bins[class].partial[0], slab, link_of, NULL);
     else if (given == SLAB_RETIRE)
-        gr_slab_retire(slab, class);
+        retire(slab, class);
     else if (given == SLAB_WHOLE)
         half_add_relaxed(&bins[class].whole, 1);
 }
@@ -50,6 +60,7 @@ static bool adopt(struct holding *h, unsigned class, bool may_be_new) {
         bool clean;
         if (!may_be_new || !(slab = gr_slab_birth(class, &clean)))
             return false;
+        half_add_relaxed(&b->granules, gr_classes[class].granules);
         h->budget = gr_classes[class].capacity;
         h->cursor = 0;
         h->clean_from = clean ? 0 : gr_classes[class].capacity;
@@ -127,8 +138,12 @@ GR_COLD GR_NORETURN static void double_free(const struct combined *c, unsigned c
 
 GR_COLD GR_NORETURN static void not_ours(void *p, unsigned class, const char *call) {
     unsigned found = (unsigned)page_class_of(p);
-    if (found && found <= CLASSES)
-        gr_fatal_size(call, p, class_bytes(class), class_bytes(found));
+    size_t have = found && found <= CLASSES ? class_bytes(found)
+                  : found == CLASS_LARGE    ? gr_large_bytes(p)
+                  : found                   ? 0
+                                            : gr_huge_bytes(p);
+    if (have)
+        gr_fatal_size(call, p, class_bytes(class), have);
     gr_fatal_pointer("invalid free", call, p, "was not allocated, or its slab was freed since");
 }
 
@@ -180,7 +195,7 @@ unsigned gr_bin_trim(unsigned class, unsigned most) {
             break;
         }
         if (slab_is_whole_token(slab_at(slab), &gr_classes[class])) {
-            gr_slab_retire(slab, class);
+            retire(slab, class);
             retired++;
         } else {
             stack_push(&b->partial[!side], slab, link_of, NULL);
@@ -189,6 +204,11 @@ unsigned gr_bin_trim(unsigned class, unsigned most) {
     uint32_t whole = half_load_relaxed(&b->whole);
     half_store_relaxed(&b->whole, whole > retired ? whole - retired : 0);
     return retired;
+}
+
+void gr_bin_tick(unsigned class) {
+    if (half_load_relaxed(&bins[class].whole))
+        gr_bin_trim(class, TICK_LOOKS);
 }
 
 /* ---- repair ---- */

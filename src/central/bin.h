@@ -34,6 +34,12 @@ void gr_bin_release(struct holding *h, unsigned class);
 /* Puts blocks back. Each is checked: of this class, at a block's start, not free; else the program ends, naming `call`. */
 void gr_bin_return(unsigned class, void *const *blocks, unsigned n, const char *call);
 
+/* Granules in slabs of the class. */
+size_t gr_bin_granules(unsigned class);
+
+/* Once in a while: retires listed slabs that became whole. */
+void gr_bin_tick(unsigned class);
+
 /* Looks at up to `most` listed slabs and retires the whole ones; returns how many. */
 unsigned gr_bin_trim(unsigned class, unsigned most);
 

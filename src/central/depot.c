@@ -1,9 +1,22 @@
 /* central/depot.c -- see `central/depot.h`. */
 #include "central/depot.h"
 
-enum { DEPOT_BYTES = 4 << 20, DEPOT_MOST = 128, DEPOT_LEAST = 4 };
+#include "central/bin.h"
 
-static struct { GR_LINE struct stack full; } depots[CLASSES + 1];
+enum {
+    DEPOT_MOST = 128,    /* magazines */
+    DEPOT_LEAST = 4,
+    DEPOT_SHARE = 8,     /* of the class's slabs */
+    TICK_MOST = 64,      /* magazines dissolved in one tick */
+};
+
+static struct {
+    /* any thread writes */
+    GR_LINE struct stack full;
+    struct half low; /* least depth since the last tick: a hint */
+} depots[CLASSES + 1];
+
+static struct half last_tick;
 
 static struct half *link_of(void *unused, uint32_t id) {
     (void)unused;
@@ -17,7 +30,8 @@ uint32_t gr_depot_depth(unsigned class) {
 
 static uint32_t bound_of(unsigned class) {
     const struct size_class *k = &gr_classes[class];
-    return (uint32_t)min_size(max_size(DEPOT_BYTES / ((size_t)k->rounds * k->bytes), DEPOT_LEAST), DEPOT_MOST);
+    size_t share = gr_bin_granules(class) * GRANULE_BYTES / DEPOT_SHARE;
+    return (uint32_t)min_size(max_size(share / ((size_t)k->rounds * k->bytes), DEPOT_LEAST), DEPOT_MOST);
 }
 
 bool gr_depot_push(unsigned class, struct magazine *m) {
@@ -31,5 +45,36 @@ bool gr_depot_push(unsigned class, struct magazine *m) {
 
 struct magazine *gr_depot_pop(unsigned class) {
     uint32_t id = stack_pop(&depots[class].full, link_of, NULL); /* [acquire exchange] */
-    return id ? gr_magazine_at(id) : NULL;
+    if (!id)
+        return NULL;
+    struct magazine *m = gr_magazine_at(id);
+    uint32_t left = half_load_relaxed(&m->depth) - 1;
+    if (left < half_load_relaxed(&depots[class].low))
+        half_store_relaxed(&depots[class].low, left);
+    return m;
+}
+
+static void dissolve_some(unsigned class, uint32_t magazines) {
+    struct magazine *m;
+    while (magazines-- && (m = gr_depot_pop(class))) {
+        gr_bin_return(class, m->slot + 1, m->count, "free");
+        gr_magazine_free(m);
+    }
+}
+
+void gr_depot_dissolve(unsigned class) { dissolve_some(class, UINT32_MAX); }
+
+void gr_depots_tick(uint32_t now) {
+    uint32_t last = half_load_relaxed(&last_tick), done = 0;
+    if (last == now || !half_cas_strong_acq_rel(&last_tick, &last, now))
+        return;
+    for (unsigned class = 1; class <= CLASSES; class ++) {
+        uint32_t spare = (half_load_relaxed(&depots[class].low) + 1) / 2;
+        if (spare && done < TICK_MOST) {
+            dissolve_some(class, spare);
+            done += spare;
+        }
+        half_store_relaxed(&depots[class].low, gr_depot_depth(class));
+        gr_bin_tick(class);
+    }
 }

@@ -1,7 +1,8 @@
 /* central/depot.h -- a class's stack of full magazines.
  *
  * PURPOSE     One compare-and-swap moves a magazine's worth of blocks from thread to thread. Last in, first out: the
- *             warmest go out next. Bounded in magazines and in bytes of blocks, whichever is fewer.
+ *             warmest go out next. Bounded by a share of the class's slabs, since each block here may keep a slab from being
+ *             whole. What lies unused at the bottom goes back with time: the low-water mark tells how much that is.
  *
  * INVARIANTS
  *   bounded     A push is refused when the top magazine says that the depot is as deep as the bound. The depth is a hint
@@ -20,6 +21,13 @@ bool gr_depot_push(unsigned class, struct magazine *m);
 
 /* NULL: the depot is empty. */
 struct magazine *gr_depot_pop(unsigned class);
+
+/* Called with a number that changes with time: for each new one, half of the magazines that nobody needed since the last
+ * are dissolved. */
+void gr_depots_tick(uint32_t now);
+
+/* Dissolves all of a class's depot. */
+void gr_depot_dissolve(unsigned class);
 
 /* Magazines in the depot, about. */
 uint32_t gr_depot_depth(unsigned class);

@@ -35,6 +35,10 @@ bool os_resize(void *at, size_t old_bytes, size_t new_bytes);
 /* Moves the pages of a mapping over another one of new_bytes, which they replace. False: nothing happened. */
 bool os_move(void *at, size_t old_bytes, void *over, size_t new_bytes);
 
+/* Moves the pages [at, at + bytes) out into a mapping of their own of new_bytes >= bytes, whose rest is zero. What they leave
+ * stays mapped and reads as zero. NULL: nothing happened. */
+void *os_detach(void *at, size_t bytes, size_t new_bytes);
+
 /* Asks for huge pages here. Only advice. */
 void os_want_huge_pages(void *at, size_t bytes);
 
@@ -52,15 +56,13 @@ bool os_is_secure(void);
 /* Is a ThreadSanitizer runtime in the process? Its shadow memory leaves few addresses to us. */
 bool os_has_thread_sanitizer(void);
 
-/* Has `hook(arg)` called when this thread ends, after the destructors that run before the system's last round.
- * False: the hook could not be placed. To be called again from the hook itself to be called once more. */
+/* Has `hook(arg)` called when this thread ends. False: the hook could not be placed. One hook in a process. */
 bool os_at_thread_exit(void (*hook)(void *), void *arg);
 
-/* Has `child` called in every child of fork, once per process and hook. May be called from anywhere. */
+/* Has `child` called in every child of fork. Takes a lock of libc's: called once, before main. */
 void os_at_fork_child(void (*child)(void));
 
-/* The definition of a symbol that the program uses, or the one that comes after ours; NULL: none, or no dynamic loader. */
-void *os_symbol(const char *name);
+/* The definition of a symbol that comes after ours; NULL: none, or no dynamic loader. */
 void *os_next_symbol(const char *name);
 
 /* Writes to a file descriptor; no stdio, no cancellation. */

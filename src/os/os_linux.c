@@ -16,6 +16,9 @@
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
 #ifndef MADV_HUGEPAGE
 #define MADV_HUGEPAGE 14
 #endif
@@ -74,6 +77,26 @@ bool os_move(void *at, size_t old_bytes, void *over, size_t new_bytes) {
     return done;
 }
 
+void *os_detach(void *at, size_t bytes, size_t new_bytes) {
+    int saved = errno;
+    const int over = MREMAP_MAYMOVE | MREMAP_FIXED;
+    char *to = mmap(NULL, new_bytes, PROT_RW, MAP_FRESH, -1, 0);
+    if (to != MAP_FAILED && mremap(at, bytes, bytes, over | MREMAP_DONTUNMAP, to) == MAP_FAILED) {
+        munmap(to, new_bytes);
+        to = MAP_FAILED;
+    }
+    if (to != MAP_FAILED && new_bytes > bytes) {
+        /* The moved pages are a mapping by themselves: it has to grow into the room that was found for it. */
+        munmap(to + bytes, new_bytes - bytes);
+        void *grown = mremap(to, bytes, new_bytes, MREMAP_MAYMOVE);
+        if (grown == MAP_FAILED)
+            CHECK(mremap(to, bytes, bytes, over, at) == at);
+        to = grown;
+    }
+    errno = saved;
+    return to == MAP_FAILED ? NULL : to;
+}
+
 void os_want_huge_pages(void *at, size_t bytes) {
     int saved = errno;
     madvise(at, bytes, MADV_HUGEPAGE);
@@ -116,7 +139,7 @@ bool os_is_secure(void) { return getauxval(AT_SECURE) != 0; }
 extern GR_WEAK void __tsan_init(void);
 bool os_has_thread_sanitizer(void) { return GR_TSAN || __tsan_init != NULL; }
 
-/* The key exists once per process. Zero means "none yet": the number is kept plus one. */
+/* The key exists once per process, its number kept plus one: zero means "none yet". libc's key table is its own to order. */
 static struct half exit_key;
 
 bool os_at_thread_exit(void (*hook)(void *), void *arg) {
@@ -147,7 +170,6 @@ void os_at_fork_child(void (*child)(void)) {
 
 #pragma weak dlsym
 
-void *os_symbol(const char *name) { return dlsym ? dlsym(RTLD_DEFAULT, name) : NULL; }
 void *os_next_symbol(const char *name) { return dlsym ? dlsym(RTLD_NEXT, name) : NULL; }
 
 void os_write(int fd, const char *text, size_t bytes) {

@@ -152,18 +152,19 @@ static size_t claim_vacant(unsigned n, unsigned align, bool dirty_only) {
 
 static struct arena *arena_find_or_make(size_t index) {
     void *seen = ref_load_acquire(&gr_arenas[index]); /* [acquire arena-born] */
-    if (seen)
-        return seen;
-    struct arena *fresh = index ? os_map(sizeof *fresh) : &first_arena;
-    if (!fresh)
-        return NULL;
-    if (ref_cas_strong_acq_rel(&gr_arenas[index], &seen, fresh)) { /* [release arena-born] */
-        seen = fresh;
-        if (index)
-            gr_meta_count_mapped(sizeof *fresh);
-    } else if (index) {
-        os_unmap(fresh, sizeof *fresh);
+    if (!seen) {
+        struct arena *fresh = index ? os_map(sizeof *fresh) : &first_arena;
+        if (!fresh)
+            return NULL;
+        if (ref_cas_strong_acq_rel(&gr_arenas[index], &seen, fresh)) { /* [release arena-born] */
+            seen = fresh;
+            if (index)
+                gr_meta_count_mapped(sizeof *fresh);
+        } else if (index) {
+            os_unmap(fresh, sizeof *fresh);
+        }
     }
+    /* Whoever finds the arena helps to count it: its maker may be stopped for ever. */
     uint64_t count = word_load_relaxed(&arenas.count);
     while (count <= index && !word_cas_strong_acq_rel(&arenas.count, &count, index + 1))
         ;
@@ -187,8 +188,8 @@ static bool take_chunk(struct arena *a, unsigned chunk) {
 }
 
 /* Maps chunks [from, from + n), which the caller took. */
-static enum os_result map_taken(struct arena *a, size_t index, unsigned from, unsigned n) {
-    enum os_result result = gr_region_map(index * ARENA_CHUNKS + from, n);
+static enum os_result map_taken(struct arena *a, size_t index, unsigned from, unsigned n, bool dense) {
+    enum os_result result = gr_region_map(index * ARENA_CHUNKS + from, n, dense);
     if (result == OS_OK) {
         for (unsigned c = from; c < from + n; c++)
             publish(a, index, c);
@@ -198,7 +199,7 @@ static enum os_result map_taken(struct arena *a, size_t index, unsigned from, un
         /* Each by itself: a stranger in one of them, or too little memory for all. */
         enum os_result any = OS_NO_MEMORY;
         for (unsigned c = from; c < from + n; c++) {
-            enum os_result one = map_taken(a, index, c, 1);
+            enum os_result one = map_taken(a, index, c, 1, dense);
             if (one != OS_NO_MEMORY)
                 any = one;
         }
@@ -208,7 +209,7 @@ static enum os_result map_taken(struct arena *a, size_t index, unsigned from, un
 }
 
 /* Maps at least `need` chunks in a row in some arena, if it can. OS_TAKEN: something changed, look again. */
-static enum os_result grow(unsigned need) {
+static enum os_result grow(unsigned need, bool dense) {
     if (!gr_region_boot())
         return OS_NO_MEMORY;
     unsigned wish = (unsigned)min_size(gr_granules_mapped() / CHUNK_GRANULES / 8, ARENA_CHUNKS);
@@ -233,13 +234,14 @@ static enum os_result grow(unsigned need) {
             if (index == 0 && from == 0 && REGION_BOOT_CHUNK == 0) {
                 publish(a, 0, 0); /* boot mapped it */
                 if (taken > 1)
-                    map_taken(a, 0, 1, taken - 1);
+                    map_taken(a, 0, 1, taken - 1, dense);
                 return OS_OK;
             }
-            return map_taken(a, index, from, taken);
+            return map_taken(a, index, from, taken, dense);
         }
     }
-    return OS_NO_MEMORY;
+    /* Others may have made and filled arenas beyond those looked at. */
+    return limit < REGION_ARENAS && gr_arena_count() + 1 > limit ? OS_TAKEN : OS_NO_MEMORY;
 }
 
 /* ---- runs ---- */
@@ -256,16 +258,29 @@ size_t gr_run_claim(size_t granules, size_t align) {
             first = claim_vacant(n, a, false);
         if (first)
             return first;
-        if (grow(chunks) == OS_NO_MEMORY)
+        if (grow(chunks, granules <= DENSE_MAX_GRANULES) == OS_NO_MEMORY)
             return 0;
     }
 }
 
+/* Maps the chunks of [at, at + n) that are not mapped, if everything else in it is vacant. */
+static bool grow_at(struct arena *a, size_t index, unsigned at, unsigned n) {
+    bool grew = false;
+    FOR_WORDS (at, n, w, mask)
+        if ((word_load_relaxed(&a->vacant[w]) & mask) != mask && half_load_relaxed(&a->chunk[w]) != CHUNK_UNMAPPED)
+            return false;
+    FOR_WORDS (at, n, u, unused)
+        if (take_chunk(a, u))
+            grew = map_taken(a, index, u, 1, false) == OS_OK;
+    return grew;
+}
+
 bool gr_run_claim_at(size_t first, size_t granules) {
-    unsigned at = first % ARENA_GRANULES;
+    unsigned at = first % ARENA_GRANULES, n = (unsigned)granules;
     if (at == 0 || at + granules > ARENA_GRANULES)
         return false;
-    return claim_exactly(arena_of(first), at, (unsigned)granules);
+    struct arena *a = arena_of(first);
+    return claim_exactly(a, at, n) || (grow_at(a, first / ARENA_GRANULES, at, n) && claim_exactly(a, at, n));
 }
 
 size_t gr_run_same_dirt(size_t first, size_t granules, bool *dirty) {
@@ -296,13 +311,22 @@ void gr_run_mark_dirty(size_t first, size_t granules) {
         word_add_relaxed(&arenas.vacant_dirty, 0 - were_dirty);
 }
 
+void gr_run_mark_clean(size_t first, size_t granules) {
+    struct arena *a = arena_of(first);
+    FOR_WORDS (first % ARENA_GRANULES, (unsigned)granules, w, mask)
+        word_and_relaxed(&a->dirty[w], ~mask);
+}
+
 void gr_run_free(size_t first, size_t granules) {
     struct arena *a = arena_of(first);
     unsigned at = first % ARENA_GRANULES;
     uint8_t tick = gr_purge_tick();
     for (size_t i = 0; i < granules; i++)
         byte_store_relaxed(&a->stamp[at + i], tick);
-    word_add_relaxed(&arenas.vacant_dirty, granules);
+    uint64_t dirty = 0;
+    FOR_WORDS (at, (unsigned)granules, w, mask)
+        dirty += bits_count(word_load_relaxed(&a->dirty[w]) & mask);
+    word_add_relaxed(&arenas.vacant_dirty, dirty);
     vacate(a, at, (unsigned)granules);
     set_roomy(first / ARENA_GRANULES);
 }
@@ -326,6 +350,35 @@ unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64
         set_roomy(arena_index);
     }
     return purged;
+}
+
+/* A chunk that is wholly vacant leaves the address space. */
+static bool unmap_chunk(struct arena *a, size_t index, unsigned chunk) {
+    if (word_load_relaxed(&a->vacant[chunk]) != ~0ull || !claim_exactly(a, chunk * CHUNK_GRANULES, CHUNK_GRANULES))
+        return false;
+    half_store_release(&a->chunk[chunk], CHUNK_GROWING);
+    bool gone = os_unmap(region_address(index * ARENA_GRANULES + chunk * CHUNK_GRANULES), CHUNK_BYTES);
+    if (gone) {
+        word_add_relaxed(&arenas.vacant_dirty, 0 - (uint64_t)bits_count(word_load_relaxed(&a->dirty[chunk])));
+        word_add_relaxed(&arenas.mapped, 0 - (uint64_t)CHUNK_GRANULES);
+        word_store_relaxed(&a->dirty[chunk], 0);
+        half_store_release(&a->chunk[chunk], CHUNK_UNMAPPED);
+    } else {
+        half_store_release(&a->chunk[chunk], CHUNK_MAPPED);
+        vacate(a, chunk * CHUNK_GRANULES, CHUNK_GRANULES);
+        set_roomy(index);
+    }
+    return gone;
+}
+
+uint64_t gr_arenas_unmap_vacant(void) {
+    uint64_t chunks = 0;
+    for (size_t i = gr_arena_count(); i-- > 0;) {
+        struct arena *a = ref_load_acquire(&gr_arenas[i]); /* [acquire arena-born] */
+        for (unsigned c = ARENA_CHUNKS; a && c-- > 0;)
+            chunks += unmap_chunk(a, i, c);
+    }
+    return chunks * CHUNK_GRANULES;
 }
 
 struct arena_totals gr_arena_totals(void) {

@@ -20,6 +20,8 @@
  *             growing     refused   same    store release         unmapped again, or foreign for ever
  *             vacant      claim     any     and acquire, by word  held; a word that was not wholly vacant is undone
  *             held        free      holder  or release, by word   vacant
+ *             vacant      unmap     any     claim of the chunk,   growing while the system is asked, then unmapped;
+ *                                           store release         refused: mapped and vacant again
  *
  * EDGES       run-home    free -> claim      the last holder's writes to the run and to its record
  *             arena-born  install -> find    an arena is mapped before it can be found
@@ -76,7 +78,7 @@ size_t gr_arena_count(void);
  * gr_run_mark_dirty. */
 size_t gr_run_claim(size_t granules, size_t align);
 
-/* Claims exactly these, if all of them are vacant and in the arena of the granule before them. */
+/* Claims exactly these, if all of them are vacant or not yet mapped, and in the arena of the granule before them. */
 bool gr_run_claim_at(size_t first, size_t granules);
 
 /* How many of the run's granules from `first` on, `granules` at most, have the same cleanness as the first; *dirty says
@@ -86,11 +88,17 @@ size_t gr_run_same_dirt(size_t first, size_t granules, bool *dirty);
 /* The holder is about to let somebody write into the run. */
 void gr_run_mark_dirty(size_t first, size_t granules);
 
+/* The holder knows that the run reads as zero again. */
+void gr_run_mark_clean(size_t first, size_t granules);
+
 /* Gives up a run. Its page map bytes are clear. */
 void gr_run_free(size_t first, size_t granules);
 
 /* Makes vacant granules of one word clean: those among `mask` that can be claimed now. Returns how many were purged. */
 unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64_t mask);
+
+/* Unmaps chunks that are wholly vacant; returns how many granules went. For trim, and where memory has run out. */
+uint64_t gr_arenas_unmap_vacant(void);
 
 /* Sums over all arenas, in granules. */
 struct arena_totals {

@@ -131,4 +131,14 @@ void *gr_huge_resize(void *p, size_t bytes) {
     return bytes > old ? move(p, old, bytes) : NULL;
 }
 
+void *gr_huge_adopt(void *at, size_t have, size_t bytes) {
+    bytes = round_up(bytes, os_page_bytes());
+    void *p = os_detach(at, have, bytes);
+    if (p && !show(p, bytes)) {
+        CHECK(os_resize(p, bytes, have) && os_move(p, have, at, have));
+        return NULL;
+    }
+    return p;
+}
+
 size_t gr_huge_total(void) { return word_load_relaxed(&total); }

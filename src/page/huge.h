@@ -38,6 +38,9 @@ size_t gr_huge_bytes(const void *p);
 /* The block with room for `bytes`, moved if it must be; NULL: it is as it was. p is a huge block. */
 void *gr_huge_resize(void *p, size_t bytes);
 
+/* A huge block with the pages [at, at + have), which read as zero afterwards; NULL: nothing happened. */
+void *gr_huge_adopt(void *at, size_t have, size_t bytes);
+
 /* Bytes in all huge blocks. */
 size_t gr_huge_total(void);
 

@@ -6,6 +6,7 @@
 #include "base/bits.h"
 #include "base/check.h"
 #include "page/arena.h"
+#include "page/huge.h"
 #include "page/purge.h"
 
 static size_t granules_for(size_t bytes) { return (bytes + GRANULE_BYTES - 1) >> GRANULE_SHIFT; }
@@ -57,6 +58,16 @@ bool gr_large_free(void *p) {
     gr_run_free(first, granules);
     gr_purge_poll();
     return true;
+}
+
+void *gr_large_to_huge(void *p, size_t bytes) {
+    size_t have = gr_large_bytes(p), first = region_granule(p);
+    void *moved = gr_huge_adopt(p, have, bytes);
+    if (moved) {
+        gr_run_mark_clean(first, have >> GRANULE_SHIFT);
+        CHECK(gr_large_free(p));
+    }
+    return moved;
 }
 
 bool gr_large_resize(void *p, size_t bytes) {

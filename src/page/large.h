@@ -34,6 +34,9 @@ size_t gr_large_bytes(const void *p);
 /* If the granule of p once started a large block that was freed since: its bytes, else 0. For messages. */
 size_t gr_large_freed_bytes(const void *p);
 
+/* The block as a huge one of at least `bytes`, its pages moved and not copied; NULL: it is as it was. */
+void *gr_large_to_huge(void *p, size_t bytes);
+
 /* Makes the block hold at least `bytes` without moving it, or returns false and leaves it. Gives a tail back. */
 bool gr_large_resize(void *p, size_t bytes);
 

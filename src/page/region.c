@@ -16,9 +16,10 @@ static const struct {
 };
 enum { RANGES = sizeof ranges / sizeof *ranges, TRIES = 8 };
 
-static void want_huge_pages(void *at, size_t first_chunk, size_t chunks) {
+/* A large block may be touched here and there alone: huge pages under it would cost memory that nobody uses. */
+static void want_huge_pages(void *at, size_t first_chunk, size_t chunks, bool dense) {
     uint64_t mode = option_get(OPTION_THP);
-    if (mode == THP_ALWAYS || (mode == THP_AUTO && first_chunk >= THP_FROM_CHUNKS))
+    if (mode == THP_ALWAYS || (mode == THP_AUTO && dense && first_chunk >= THP_FROM_CHUNKS))
         os_want_huge_pages(at, chunks * CHUNK_BYTES);
 }
 
@@ -44,10 +45,10 @@ bool gr_region_boot(void) {
     return false;
 }
 
-enum os_result gr_region_map(size_t first, size_t chunks) {
+enum os_result gr_region_map(size_t first, size_t chunks, bool dense) {
     void *at = region_address(first * CHUNK_GRANULES);
     enum os_result result = os_map_at(at, chunks * CHUNK_BYTES);
     if (result == OS_OK)
-        want_huge_pages(at, first, chunks);
+        want_huge_pages(at, first, chunks, dense);
     return result;
 }

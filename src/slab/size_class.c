@@ -21,19 +21,18 @@ enum { MAGAZINE_BYTES = 64 * 1024, MAGAZINE_ROUNDS = 252 };
         .inverse = ((1ull << 44) + (size)-1) / (size), .granules = GRANULES(size),                                     \
         .words = (CAPACITY(size) + 63) / 64, .rounds = ROUNDS(size),                                                   \
     }
-#define FOUR(from) CLASS(from * 5 / 4), CLASS(from * 6 / 4), CLASS(from * 7 / 4), CLASS(from * 2)
 #define EIGHT(from)                                                                                                    \
     CLASS(from * 9 / 8), CLASS(from * 10 / 8), CLASS(from * 11 / 8), CLASS(from * 12 / 8), CLASS(from * 13 / 8),       \
         CLASS(from * 14 / 8), CLASS(from * 15 / 8), CLASS(from * 2)
 
 const struct size_class gr_classes[CLASSES + 1] = {
-    {.bytes = 0}, CLASS(16),   CLASS(32),    CLASS(48),    CLASS(64),    CLASS(80),     CLASS(96),
-    CLASS(112),   CLASS(128),  FOUR(128),    FOUR(256),    FOUR(512),    EIGHT(1024),   EIGHT(2048),
-    EIGHT(4096),  EIGHT(8192), EIGHT(16384), EIGHT(32768), EIGHT(65536), EIGHT(131072),
+    {.bytes = 0}, CLASS(16), CLASS(32), CLASS(48), CLASS(64), CLASS(80), CLASS(96), CLASS(112), CLASS(128),
+    EIGHT(128), EIGHT(256), EIGHT(512), EIGHT(1024), EIGHT(2048), EIGHT(4096), EIGHT(8192), EIGHT(16384),
+    EIGHT(32768), EIGHT(65536), EIGHT(131072),
 };
 
 /* Doubling d has eight classes, each 2^d steps of 128 bytes wide, from 1 KiB * 2^d on. */
-#define STEP(d, j) [((8 + (j)) << (d)) + 1 ...(8 + (j) + 1) << (d)] = 20 + 8 * (d) + (j) + 1
+#define STEP(d, j) [((8 + (j)) << (d)) + 1 ...(8 + (j) + 1) << (d)] = LINEAR_CLASSES + 8 * (d) + (j) + 1
 #define STEPS(d)   STEP(d, 0), STEP(d, 1), STEP(d, 2), STEP(d, 3), STEP(d, 4), STEP(d, 5), STEP(d, 6), STEP(d, 7)
 
 const uint8_t gr_class_by_128[STEPPED_MAX_BYTES / 128 + 1] = {STEPS(0), STEPS(1), STEPS(2), STEPS(3), STEPS(4)};

@@ -1,6 +1,6 @@
 /* slab/size_class.h -- from sizes to classes and back. Pure functions over one table.
  *
- * PURPOSE     16-byte steps to 128 bytes, 4 classes per doubling to 1 KiB, 8 per doubling to 256 KiB. A request of n bytes
+ * PURPOSE     16-byte steps to 128 bytes, then 8 classes per doubling to 256 KiB. A request of n bytes
  *             gets the smallest class that holds it; 0 bytes get the first.
  *
  * INVARIANTS
@@ -31,9 +31,9 @@ extern GR_HIDDEN const uint8_t gr_class_by_128[STEPPED_MAX_BYTES / 128 + 1];
 /* The table for 16-byte steps, as an initializer: each cache has a copy beside its magazines. */
 #define CLASS_BY_16                                                                                                    \
     {                                                                                                                  \
-        1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 13, 13, 14, 14, 14, 14, 15, 15, 15, 15, 16,   \
-            16, 16, 16, 17, 17, 17, 17, 17, 17, 17, 17, 18, 18, 18, 18, 18, 18, 18, 18, 19, 19, 19, 19, 19, 19, 19,    \
-            19, 20, 20, 20, 20, 20, 20, 20, 20                                                                         \
+        1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 17, 18, 18, 19, 19, 20, 20, 21, 21,              \
+            22, 22, 23, 23, 24, 24, 25, 25, 25, 25, 26, 26, 26, 26, 27, 27, 27, 27, 28, 28, 28, 28, 29, 29, 29,        \
+            29, 30, 30, 30, 30, 31, 31, 31, 31, 32, 32, 32, 32                                                         \
     }
 enum { CLASS_BY_16_ENTRIES = LINEAR_MAX_BYTES / 16 + 1 };
 
@@ -42,7 +42,7 @@ GR_INLINE size_t class_bytes(unsigned class) { return gr_classes[class].bytes; }
 /* LINEAR_MAX_BYTES < n <= SMALL_MAX_BYTES */
 GR_INLINE unsigned class_of_stepped(size_t n) {
     unsigned doubling = bits_highest(n - 1);
-    return 20 + (doubling - 10) * 8 + ((unsigned)((n - 1) >> (doubling - 3)) & 7) + 1;
+    return LINEAR_CLASSES + (doubling - 10) * 8 + ((unsigned)((n - 1) >> (doubling - 3)) & 7) + 1;
 }
 
 /* n <= SMALL_MAX_BYTES */
