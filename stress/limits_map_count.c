@@ -23,7 +23,7 @@ static struct hog take_all_mappings(size_t limit) {
             return hog;
         }
     }
-    must(!"the limit of mappings is reached");
+    must(false && "the limit of mappings is reached");
     return hog;
 }
 

@@ -5,7 +5,7 @@
 
 #include <search.h>
 
-enum { PROBES = 100 * 1000, CROWD = 64 * 1024 };
+enum { PROBES = 100 * 1000, CROWD = 96 * 1024 };
 
 static int compare_addresses(const void *a, const void *b) {
     return (uintptr_t)a < (uintptr_t)b ? -1 : (uintptr_t)a > (uintptr_t)b;
@@ -74,6 +74,7 @@ static int freed_other(size_t size) { return write_to_freed(size, (uintptr_t[]){
 static int overflow(size_t size, ptrdiff_t count) {
     static char *crowd[CROWD];
     size_t members = 4 * MIB / size;
+    must(members <= CROWD);
     for (size_t i = 0; i < members; i++) {
         crowd[i] = block_of(size);
     }

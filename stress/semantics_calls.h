@@ -118,7 +118,7 @@ static inline void touch_ends(void *ptr, size_t size) {
 static inline void must_be_refused(const char *call, size_t size, const void *ptr) {
     if (ptr != NULL || errno != ENOMEM) {
         fprintf(stderr, "%s: size %#zx gave %p, errno %d\n", call, size, ptr, errno);
-        must(!"refused with ENOMEM");
+        must(false && "refused with ENOMEM");
     }
 }
 

@@ -201,8 +201,8 @@ static void semantics_015_ping_pong_between_small_and_huge(void **state) {
     const size_t sizes[] = {64, 300000, 100, 2 * MIB, 5000, 40 * MIB};
     void *ptr = filled(granary_malloc(64), 64, 15);
     size_t settled = 0;
-    for (int i = 0; i < 100 * 1000; i++) {
-        /* the dear ones seldom: a hundred thousand trips through the huge ones take minutes under a sanitizer */
+    for (int i = 0; i < (STRESS_SLOW ? 10 : 100) * 1000; i++) {
+        /* the dear ones seldom */
         size_t size = sizes[(size_t)i % (i % 16 ? 4 : COUNT_OF(sizes))];
         ptr = granary_realloc(ptr, size);
         must(ptr != NULL && pattern_holds(ptr, 64, 15));
