@@ -1,0 +1,247 @@
+/* unit_large.c -- page/large.h: runs that live, are freed once, grow and shrink where they are, and read as zero. */
+/* test: timeout=60 */
+#include "test.h"
+
+#include "os/options.h"
+#include "page/arena.h"
+#include "page/large.h"
+#include "page/region.h"
+
+static uint64_t vacant(void) { return gr_arena_totals().vacant; }
+
+static void must_be_marked(const void *p, size_t granules) {
+    size_t first = region_granule(p);
+    must(page_class(first) == CLASS_LARGE);
+    for (size_t g = first + 1; g < first + granules; g++)
+        must(page_class(g) == CLASS_INSIDE);
+    must(gr_large_bytes(p) == granules * GRANULE_BYTES);
+}
+
+static void must_be_unmarked(size_t first, size_t granules) {
+    for (size_t g = first; g < first + granules; g++)
+        must(page_class(g) == 0);
+}
+
+static void large_alloc_to_live(void **state) {
+    (void)state;
+    static const size_t sizes[] = {
+        1, GRANULE_BYTES - 1, GRANULE_BYTES, GRANULE_BYTES + 1, 300000, 1 << 20, (1 << 22) + 1, 1 << 24, 1 << 25};
+    for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+        char *p = gr_large_alloc(sizes[i], 1, false);
+        size_t granules = (sizes[i] + GRANULE_BYTES - 1) / GRANULE_BYTES;
+        assert_non_null(p);
+        assert_true(is_aligned(p, GRANULE_BYTES));
+        must_be_marked(p, granules);
+        pattern_sprinkle(p, granules * GRANULE_BYTES, i);
+        assert_true(pattern_sprinkled(p, granules * GRANULE_BYTES, i));
+        assert_int_equal(gr_large_freed_bytes(p), 0);
+        assert_true(gr_large_free(p));
+    }
+}
+
+static void large_alloc_aligned(void **state) {
+    (void)state;
+    void *odd = gr_large_alloc(GRANULE_BYTES, 1, false); /* so that the next vacant granule is not aligned by chance */
+    for (size_t align = 1; align <= (size_t)LARGE_MAX_GRANULES * GRANULE_BYTES; align *= 2) {
+        char *p = gr_large_alloc(3 * GRANULE_BYTES, align, false);
+        assert_non_null(p);
+        assert_true(is_aligned(p, align));
+        must_be_marked(p, 3);
+        assert_true(gr_large_free(p));
+    }
+    assert_true(gr_large_free(odd));
+}
+
+static void large_live_to_freed_once(void **state) {
+    (void)state;
+    char *p = gr_large_alloc(5 * GRANULE_BYTES, 1, false);
+    uint64_t before = vacant();
+    size_t first = region_granule(p);
+    assert_true(gr_large_free(p));
+    assert_int_equal(vacant(), before + 5);
+    must_be_unmarked(first, 5);
+    assert_int_equal(gr_large_freed_bytes(p), 5 * GRANULE_BYTES);
+    for (unsigned i = 0; i < 3; i++)
+        assert_false(gr_large_free(p));
+    assert_int_equal(vacant(), before + 5);
+    assert_int_equal(gr_large_freed_bytes(p), 5 * GRANULE_BYTES);
+}
+
+static void large_freed_to_live_again(void **state) {
+    (void)state;
+    char *p = gr_large_alloc(7 * GRANULE_BYTES, 1, false);
+    assert_true(gr_large_free(p));
+    char *q = gr_large_alloc(7 * GRANULE_BYTES, 1, false);
+    assert_ptr_equal(p, q); /* the tightest fit, dirty first */
+    assert_int_equal(gr_large_freed_bytes(q), 0);
+    must_be_marked(q, 7);
+    assert_true(gr_large_free(q));
+}
+
+static void large_freed_bytes_of_anything(void **state) {
+    (void)state;
+    int local = 0;
+    assert_int_equal(gr_large_freed_bytes(&local), 0);
+    assert_int_equal(gr_large_freed_bytes(NULL), 0);
+    assert_int_equal(gr_large_freed_bytes((void *)UINTPTR_MAX), 0);
+    assert_int_equal(gr_large_freed_bytes(region_address(REGION_GRANULES - 1)), 0);
+    assert_int_equal(gr_large_freed_bytes(region_address(REGION_GRANULES)), 0);
+}
+
+/* Dirty before, clean behind, in every proportion: what was written before must not be read again. */
+static void large_zeroed_reads_as_zero(void **state) {
+    (void)state;
+    enum { MOST = 24 };
+    for (size_t dirty = 0; dirty <= MOST; dirty += 3) {
+        char *p = gr_large_alloc(MOST * GRANULE_BYTES, 1, true);
+        memset(p, 0xff, dirty * GRANULE_BYTES);
+        assert_true(gr_large_free(p));
+        char *q = gr_large_alloc(MOST * GRANULE_BYTES, 1, true);
+        assert_ptr_equal(p, q);
+        assert_true(all_bytes_are(q, MOST * GRANULE_BYTES, 0));
+        assert_true(gr_large_free(q));
+        char *half = gr_large_alloc(MOST / 2 * GRANULE_BYTES, 1, false);
+        memset(half, 0xff, MOST / 2 * GRANULE_BYTES);
+        assert_true(gr_large_free(half));
+    }
+}
+
+/* Some granules of the run were purged, others not: the zeroing goes by stretches. */
+static void large_zeroed_after_a_patchy_purge(void **state) {
+    (void)state;
+    for (unsigned turn = 1; turn < 20; turn++) {
+        char *p = gr_large_alloc(40 * GRANULE_BYTES, CHUNK_BYTES, false);
+        size_t first = region_granule(p);
+        memset(p, 0xff, 40 * GRANULE_BYTES);
+        assert_true(gr_large_free(p));
+        uint64_t some = mix(turn) & bits_span(0, 40);
+        gr_run_purge(arena_of(first), first / ARENA_GRANULES, first % ARENA_GRANULES / 64, some);
+        char *q = gr_large_alloc(40 * GRANULE_BYTES, CHUNK_BYTES, true);
+        assert_true(all_bytes_are(q, 40 * GRANULE_BYTES, 0));
+        memset(q, 0xff, 40 * GRANULE_BYTES);
+        assert_true(gr_large_free(q));
+    }
+}
+
+/* ---- in place ---- */
+
+static void large_grow_in_place_where_the_neighbour_is_vacant(void **state) {
+    (void)state;
+    char *p = gr_large_alloc(30 * GRANULE_BYTES, 1, false);
+    assert_true(gr_large_resize(p, 10 * GRANULE_BYTES));
+    must_be_marked(p, 10);
+    must_be_unmarked(region_granule(p) + 10, 20);
+    uint64_t before = vacant();
+    pattern_sprinkle(p, 10 * GRANULE_BYTES, 1);
+    for (size_t n = 11; n <= 30; n++) {
+        assert_true(gr_large_resize(p, (n - 1) * GRANULE_BYTES + 1));
+        must_be_marked(p, n);
+        assert_int_equal(vacant(), before - (n - 10));
+    }
+    assert_true(pattern_sprinkled(p, 10 * GRANULE_BYTES, 1));
+    memset(p, 2, 30 * GRANULE_BYTES);
+    assert_true(gr_large_free(p));
+}
+
+static void large_grow_is_refused_and_leaves_the_block(void **state) {
+    (void)state;
+    char *p = gr_large_alloc(20 * GRANULE_BYTES, 1, false);
+    assert_true(gr_large_resize(p, 8 * GRANULE_BYTES));
+    char *wall = region_address(region_granule(p) + 10);
+    assert_true(gr_run_claim_at(region_granule(wall), 1)); /* two granules lie between */
+    gr_run_mark_dirty(region_granule(wall), 1);
+    uint64_t before = vacant();
+    for (size_t n = 11; n < 15; n++)
+        assert_false(gr_large_resize(p, n * GRANULE_BYTES));
+    assert_false(gr_large_resize(p, (size_t)(LARGE_MAX_GRANULES + 1) * GRANULE_BYTES));
+    must_be_marked(p, 8);
+    must_be_unmarked(region_granule(p) + 8, 2);
+    assert_int_equal(vacant(), before);
+    assert_true(gr_large_resize(p, 10 * GRANULE_BYTES));
+    must_be_marked(p, 10);
+    gr_run_free(region_granule(wall), 1);
+    assert_true(gr_large_free(p));
+}
+
+static int grow_over_the_border(void *unused) {
+    (void)unused;
+    char *p, *next = gr_large_alloc((size_t)LARGE_MAX_GRANULES * GRANULE_BYTES, 1, false);
+    for (unsigned i = 0; i < 2; i++) /* the arena behind it has room */
+        next = gr_large_alloc((size_t)LARGE_MAX_GRANULES * GRANULE_BYTES, 1, false);
+    must(gr_large_free(next));
+    do
+        must((p = gr_large_alloc(GRANULE_BYTES, 1, false)) != NULL);
+    while (region_granule(p) % ARENA_GRANULES != ARENA_GRANULES - 1);
+    must(!gr_large_resize(p, 2 * GRANULE_BYTES));
+    must_be_marked(p, 1);
+    return 0;
+}
+
+static void large_grow_stays_in_the_arena(void **state) {
+    (void)state;
+    must_end_well(in_child(grow_over_the_border, NULL, 60), "border");
+}
+
+static void large_shrink_gives_the_tail_back(void **state) {
+    (void)state;
+    char *p = gr_large_alloc(64 * GRANULE_BYTES, 1, false);
+    uint64_t before = vacant();
+    pattern_fill(p, GRANULE_BYTES / 2, 5);
+    for (size_t n = 63; n > 0; n--) {
+        assert_true(gr_large_resize(p, n * GRANULE_BYTES - 5));
+        must_be_marked(p, n);
+        must_be_unmarked(region_granule(p) + n, 64 - n);
+        assert_int_equal(vacant(), before + 64 - n);
+    }
+    assert_true(pattern_holds(p, GRANULE_BYTES / 2, 5));
+    assert_true(gr_large_free(p));
+}
+
+/* ---- one caller frees ---- */
+
+static _Atomic int go;
+static _Atomic int freed;
+
+static void *free_at_once(void *p) {
+    while (!go) {
+    }
+    if (gr_large_free(p))
+        freed++;
+    return NULL;
+}
+
+static void large_freed_by_one_of_many(void **state) {
+    (void)state;
+    for (unsigned turn = 0; turn < 200; turn++) {
+        pthread_t threads[3];
+        void *p = gr_large_alloc(4 * GRANULE_BYTES, 1, false);
+        uint64_t before = vacant();
+        go = freed = 0;
+        for (unsigned i = 0; i < COUNT_OF(threads); i++)
+            must(pthread_create(&threads[i], NULL, free_at_once, p) == 0);
+        go = 1;
+        for (unsigned i = 0; i < COUNT_OF(threads); i++)
+            must(pthread_join(threads[i], NULL) == 0);
+        assert_int_equal(freed, 1);
+        assert_int_equal(vacant(), before + 4);
+    }
+}
+
+int main(void) {
+    gr_options_parse("purge_ms:never", "test: ");
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(large_alloc_to_live),
+        cmocka_unit_test(large_alloc_aligned),
+        cmocka_unit_test(large_live_to_freed_once),
+        cmocka_unit_test(large_freed_to_live_again),
+        cmocka_unit_test(large_freed_bytes_of_anything),
+        cmocka_unit_test(large_zeroed_reads_as_zero),
+        cmocka_unit_test(large_zeroed_after_a_patchy_purge),
+        cmocka_unit_test(large_grow_in_place_where_the_neighbour_is_vacant),
+        cmocka_unit_test(large_grow_is_refused_and_leaves_the_block),
+        cmocka_unit_test(large_grow_stays_in_the_arena),
+        cmocka_unit_test(large_shrink_gives_the_tail_back),
+        cmocka_unit_test(large_freed_by_one_of_many),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,246 @@
+/* unit_purge.c -- page/purge.h: what is purged when, under a clock that the test sets. */
+/* test: wrap=os_clock_ms,madvise */
+#include "test.h"
+
+#include "os/options.h"
+#include "page/arena.h"
+#include "page/purge.h"
+#include "page/region.h"
+
+static uint64_t clock_ms = 1000000;
+uint64_t __wrap_os_clock_ms(void);
+uint64_t __wrap_os_clock_ms(void) { return clock_ms; }
+
+static void (*during_purge)(void);
+static unsigned madvised;
+int __real_madvise(void *at, size_t bytes, int advice);
+int __wrap_madvise(void *at, size_t bytes, int advice);
+int __wrap_madvise(void *at, size_t bytes, int advice) {
+    if (advice == MADV_DONTNEED) {
+        madvised++;
+        if (during_purge)
+            during_purge();
+    }
+    return __real_madvise(at, bytes, advice);
+}
+
+enum { DELAY_MS = 1000 };
+
+static size_t dirty_run(size_t granules) {
+    size_t first = gr_run_claim(granules, 1);
+    must(first);
+    gr_run_mark_dirty(first, granules);
+    for (size_t g = first; g < first + granules; g++)
+        memset(region_address(g), 1, 64);
+    return first;
+}
+
+static void pass(uint64_t ms) { clock_ms += ms; }
+
+/* Nothing dirty, the clock beyond all stamps. */
+static int start_clean(void **state) {
+    (void)state;
+    during_purge = NULL;
+    gr_purge_all(0);
+    pass(60000);
+    gr_purge_poll();
+    return gr_vacant_dirty() != 0;
+}
+
+static void purge_is_due_modulo_256(void **state) {
+    (void)state;
+    for (unsigned stamp = 0; stamp < 256; stamp++)
+        for (unsigned age = 0; age < 256; age++)
+            for (uint64_t ticks = 1; ticks <= 250; ticks += 3) {
+                uint64_t now = 7 * 256 + stamp + age;
+                assert_int_equal(gr_purge_is_due((uint8_t)stamp, now, ticks), age >= ticks);
+            }
+}
+
+static void purge_not_before_the_delay(void **state) {
+    (void)state;
+    size_t first = dirty_run(3);
+    gr_run_free(first, 3);
+    for (unsigned step = 0; step < DELAY_MS / PURGE_TICK_MS; step++) {
+        pass(PURGE_TICK_MS);
+        gr_purge_poll();
+        assert_int_equal(gr_vacant_dirty(), 3);
+        assert_int_equal(*(char *)region_address(first), 1);
+    }
+}
+
+static void purge_soon_after_the_delay(void **state) {
+    (void)state;
+    uint64_t purged = gr_purged();
+    size_t first = dirty_run(3);
+    gr_run_free(first, 3);
+    pass(DELAY_MS + 2 * PURGE_TICK_MS);
+    gr_purge_poll();
+    assert_int_equal(gr_vacant_dirty(), 0);
+    assert_int_equal(gr_purged(), purged + 3);
+    assert_int_equal(*(char *)region_address(first), 0);
+}
+
+static void purge_each_granule_by_its_own_stamp(void **state) {
+    (void)state;
+    size_t first = dirty_run(4);
+    gr_run_free(first, 1);
+    pass(DELAY_MS / 2);
+    gr_purge_poll();
+    gr_run_free(first + 1, 3);
+    pass(DELAY_MS / 2 + 2 * PURGE_TICK_MS);
+    gr_purge_poll();
+    assert_int_equal(gr_vacant_dirty(), 3);
+    pass(DELAY_MS / 2 + PURGE_TICK_MS);
+    gr_purge_poll();
+    assert_int_equal(gr_vacant_dirty(), 0);
+}
+
+static void purge_looks_once_a_tick(void **state) {
+    (void)state;
+    size_t first = dirty_run(2);
+    pass(PURGE_TICK_MS);
+    gr_purge_poll();
+    gr_run_free(first, 2);
+    unsigned before = madvised;
+    for (unsigned i = 0; i < 1000; i++)
+        gr_purge_poll();
+    assert_int_equal(madvised, before);
+    assert_int_equal(gr_vacant_dirty(), 2);
+}
+
+static void purge_used_again_is_not_purged(void **state) {
+    (void)state;
+    size_t first = dirty_run(2);
+    gr_run_free(first, 2);
+    pass(DELAY_MS / 2);
+    gr_purge_poll();
+    assert_int_equal(gr_run_claim(2, 1), first); /* dirty ones first */
+    gr_run_mark_dirty(first, 2);
+    pass(10 * DELAY_MS);
+    gr_purge_poll();
+    assert_int_equal(*(char *)region_address(first), 1);
+    gr_run_free(first, 2);
+    pass(DELAY_MS / 2);
+    gr_purge_poll();
+    assert_int_equal(gr_vacant_dirty(), 2);
+}
+
+static void purge_bounded_in_one_turn_and_goes_on(void **state) {
+    (void)state;
+    enum { COUNT = 5 * PURGE_TURN_GRANULES + 7 };
+    size_t first = dirty_run(COUNT);
+    gr_run_free(first, COUNT);
+    pass(DELAY_MS + 2 * PURGE_TICK_MS);
+    unsigned polls = 0;
+    for (uint64_t left = COUNT; left; left = gr_vacant_dirty()) {
+        gr_purge_poll(); /* in the same tick: there is more to do; the rest of a word may wait for the next */
+        assert_true(gr_vacant_dirty() + PURGE_TURN_GRANULES >= left);
+        if (gr_vacant_dirty() == left)
+            pass(PURGE_TICK_MS);
+        assert_true(++polls <= COUNT / PURGE_TURN_GRANULES + 3);
+    }
+}
+
+static void purge_all_keeps_what_it_is_told(void **state) {
+    (void)state;
+    for (uint64_t keep = 0; keep < 200; keep += 13) {
+        size_t first = dirty_run(150);
+        gr_run_free(first, 150);
+        uint64_t have = gr_vacant_dirty(), done = gr_purge_all(keep);
+        assert_int_equal(done, have > keep ? have - keep : 0);
+        assert_int_equal(gr_vacant_dirty(), have - done);
+    }
+}
+
+static void purge_never(void **state) {
+    (void)state;
+    gr_options_parse("purge_ms:never", "test: ");
+    size_t first = dirty_run(3);
+    gr_run_free(first, 3);
+    for (unsigned i = 0; i < 100; i++) {
+        pass(DELAY_MS);
+        gr_purge_poll();
+    }
+    assert_int_equal(gr_vacant_dirty(), 3);
+    gr_options_parse("purge_ms:1000", "test: ");
+}
+
+static void purge_at_once(void **state) {
+    (void)state;
+    gr_options_parse("purge_ms:0", "test: ");
+    size_t first = dirty_run(3);
+    gr_run_free(first, 3);
+    pass(2 * PURGE_TICK_MS);
+    gr_purge_poll();
+    assert_int_equal(gr_vacant_dirty(), 0);
+    gr_options_parse("purge_ms:1000", "test: ");
+}
+
+/* ---- one-purger ---- */
+
+static bool was_busy;
+
+static void purge_again_inside(void) {
+    during_purge = NULL;
+    was_busy = gr_purge_all(0) == 0;
+    gr_purge_poll();
+}
+
+static void purge_busy_to_others(void **state) {
+    (void)state;
+    size_t first = dirty_run(1);
+    size_t second = dirty_run(1);
+    gr_run_free(first, 1);
+    gr_run_free(second, 1);
+    during_purge = purge_again_inside;
+    was_busy = false;
+    assert_int_equal(gr_purge_all(0), 2);
+    assert_true(was_busy);
+}
+
+static int fork_result;
+
+static void fork_inside(void) {
+    during_purge = NULL;
+    pid_t child = fork();
+    must(child >= 0);
+    if (child == 0) { /* the purger's own thread is this one, but let us say that it vanished */
+        bool busy = gr_purge_all(0) == 0;
+        gr_purge_repair();
+        size_t first = dirty_run(5);
+        gr_run_free(first, 5);
+        _exit(busy && gr_purge_all(0) >= 5 ? 0 : 1);
+    }
+    waitpid(child, &fork_result, 0);
+}
+
+static void purge_repaired_after_fork(void **state) {
+    (void)state;
+    size_t first = dirty_run(1);
+    gr_run_free(first, 1);
+    during_purge = fork_inside;
+    fork_result = -1;
+    gr_purge_all(0);
+    assert_int_equal(fork_result, 0);
+}
+
+#define TEST(test) cmocka_unit_test_setup(test, start_clean)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(purge_is_due_modulo_256),
+        TEST(purge_not_before_the_delay),
+        TEST(purge_soon_after_the_delay),
+        TEST(purge_each_granule_by_its_own_stamp),
+        TEST(purge_looks_once_a_tick),
+        TEST(purge_used_again_is_not_purged),
+        TEST(purge_bounded_in_one_turn_and_goes_on),
+        TEST(purge_all_keeps_what_it_is_told),
+        TEST(purge_never),
+        TEST(purge_at_once),
+        TEST(purge_busy_to_others),
+        TEST(purge_repaired_after_fork),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
