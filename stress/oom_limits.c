@@ -18,7 +18,7 @@ struct loot {
 };
 
 static struct {
-    pthread_barrier_t all_full, all_counted;
+    pthread_barrier_t all_here, all_full, all_counted;
     struct loot *hauls[THREADS];
     size_t bytes[THREADS];
     double slowest_refusal[THREADS]; /* seconds a call, mean of the refused ones at the end */
@@ -62,6 +62,7 @@ static double time_refusals(void) {
 static void *plunder(void *arg) {
     size_t me = (size_t)arg;
     static const size_t sizes[] = {3 * MIB, 300000, 40000, 3000, 200, 16};
+    pthread_barrier_wait(&raid.all_here); /* or there would be no room for the last one's stack */
     for (size_t i = 0; i < COUNT_OF(sizes); i++) {
         take_all(me, sizes[i]);
     }
@@ -106,6 +107,7 @@ static int plunder_ten_times(const char *unused) {
     /* appetite: the first malloc takes little of what is limited */
     must(vsz_bytes() - vsz_before <= 16 * MIB);
     must(setrlimit(RLIMIT_AS, &limit) == 0);
+    pthread_barrier_init(&raid.all_here, NULL, THREADS);
     pthread_barrier_init(&raid.all_full, NULL, THREADS);
     pthread_barrier_init(&raid.all_counted, NULL, THREADS);
     size_t first = 0;

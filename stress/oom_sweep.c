@@ -233,6 +233,57 @@ static void semantics_091_everything_fails_from_the_nth_call_on(void **state) {
     sweep(FAULT_ANY, true, 2);
 }
 
+/* ---- item 98: a forked child that has no memory to repair itself with ---- */
+
+static pthread_barrier_t held_everywhere;
+static void *kept[4][300];
+
+static void *hold_until_fork(void *mine) {
+    void **blocks = mine;
+    for (size_t i = 0; i < COUNT_OF(kept[0]); i++) {
+        blocks[i] = granary_malloc(16 + i * 30);
+        must(blocks[i] != NULL);
+    }
+    pthread_barrier_wait(&held_everywhere);
+    pause();
+    return NULL;
+}
+
+static int fork_without_memory(void *unused) {
+    (void)unused;
+    pthread_t thread;
+    pthread_barrier_init(&held_everywhere, NULL, COUNT_OF(kept) + 1);
+    for (size_t i = 0; i < COUNT_OF(kept); i++) {
+        must(pthread_create(&thread, NULL, hold_until_fork, kept[i]) == 0);
+    }
+    pthread_barrier_wait(&held_everywhere);
+    fault_arm(FAULT_ANY, 1, true, ENOMEM);
+    pid_t child = fork();
+    must(child >= 0);
+    if (child > 0) {
+        int status = -1;
+        must(waitpid(child, &status, 0) == child);
+        return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+    }
+    for (size_t i = 0; i < COUNT_OF(kept) * COUNT_OF(kept[0]); i++) {
+        granary_free(kept[i % COUNT_OF(kept)][i / COUNT_OF(kept)]);
+    }
+    for (size_t i = 0; i < 300; i++) {
+        errno = 0;
+        hold(granary_malloc(i * 1000), i * 1000);
+    }
+    free_from(0);
+    fault_disarm();
+    load.refused = 0;
+    run_load();
+    return load.refused == 0 ? 0 : 1;
+}
+
+static void semantics_098_a_forked_child_without_memory(void **state) {
+    (void)state;
+    must_end_well(in_child(fork_without_memory, NULL, 20), "fork without memory");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(semantics_091_092_each_mmap_fails),
@@ -241,6 +292,7 @@ int main(void) {
         cmocka_unit_test(semantics_091_092_each_mremap_fails),
         cmocka_unit_test(semantics_091_092_each_mprotect_fails),
         cmocka_unit_test(semantics_091_everything_fails_from_the_nth_call_on),
+        cmocka_unit_test(semantics_098_a_forked_child_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

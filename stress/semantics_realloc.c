@@ -38,7 +38,7 @@ static void *filled(void *ptr, size_t size, uint64_t seed) {
 
 static void semantics_009_realloc_keeps_the_common_prefix(void **state) {
     (void)state;
-    struct grid *grid = grid_up_to(64 * MIB);
+    struct grid *grid = grid_up_to(STRESS_SLOW ? 2 * MIB : 64 * MIB);
     for (size_t i = 0; i < grid->count; i++) {
         size_t n = grid->sizes[i];
         struct trial trial = {NULL, 0, n < 100 * KIB ? 1 : 509};
