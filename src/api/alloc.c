@@ -59,6 +59,7 @@ static void *alloc_large(size_t n, size_t align, bool zero) {
 void *gr_alloc_large(size_t n, size_t align, bool zero) {
     slow_enter();
     void *p = alloc_large(n, align, zero);
+    gr_slow_tick();
     slow_leave();
     return p;
 }
@@ -70,7 +71,6 @@ static void *refill_with(struct cache *self, unsigned class, bool want_clean, bo
     *clean = p != NULL;
     if (!p && !(p = cache_pop_owner(self, class))) /* the search for a clean block may have left one */
         p = gr_cache_refill(self, class, clean);
-    gr_cache_tick(self);
     return p;
 }
 
@@ -84,6 +84,7 @@ static void *refill(unsigned class, bool want_clean, bool *clean) {
         if (!p)
             errno = ENOMEM;
     }
+    gr_slow_tick();
     slow_leave();
     return p;
 }
@@ -143,7 +144,6 @@ static void free_small(void *p, unsigned class, const char *call) {
         gr_fatal_block("double free", call, p, class_bytes(class));
     if (!cache_push_owner(self, class, p))
         gr_cache_overflow(self, class, p);
-    gr_cache_tick(self);
 }
 
 void gr_free_checked(void *p, const char *call) {
@@ -161,6 +161,7 @@ void gr_free_checked(void *p, const char *call) {
     } else if (!gr_huge_free(p)) {
         not_a_block(p, call);
     }
+    gr_slow_tick();
     slow_leave();
 }
 

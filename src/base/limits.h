@@ -23,7 +23,6 @@ enum {
 
     MIN_ALIGN = 16,
     SMALL_MAX_BYTES = 256 * 1024, /* the largest size class */
-    DENSE_MAX_GRANULES = 32,            /* runs up to here may be slabs: worth huge pages */
     LARGE_MAX_GRANULES = 512,     /* 32 MiB: above it a block has its own mapping */
     SLAB_MIN_BLOCKS = 8,
     SLAB_MAX_BLOCKS = GRANULE_BYTES / MIN_ALIGN,
@@ -40,7 +39,7 @@ enum {
     META_CHUNK_BYTES = 64 * 1024, /* step in which records are mapped */
     HUGE_RECORDS = 1 << 16,       /* blocks with mappings of their own; the kernel's map limit is near it */
 
-    THP_FROM_CHUNKS = 8, /* 32 MiB of heap before huge pages are asked for */
+    THP_FROM_CHUNKS = 4,                /* 16 MiB of small slabs before huge pages are asked for */
     CACHE_TICK_MS = 1000,
     PURGE_TICK_MS = 100,
     PURGE_TURN_GRANULES = 64, /* 4 MiB of madvise at most in one turn */

@@ -5,12 +5,10 @@
 #include "cache/thread.h"
 #include "central/depot.h"
 #include "os/options.h"
-#include "os/os.h"
-#include "page/purge.h"
 
 enum {
     FIRST_ROUNDS = 8,
-    HOLD_MAX_BYTES = 8 * 1024, /* slabs of larger blocks are let go after each claim: threads share them */
+    HOLD_MAX_BYTES = 64, /* slabs of larger blocks are let go after each claim: threads share them */
     LEAST_BUDGET = 128 * 1024,  /* of a thread, in bytes of blocks in one magazine per class */
     LEAST_TOTAL = 4 << 20,
     HEAP_SHARE = 8,             /* all threads' budget is this part of the heap */
@@ -267,16 +265,15 @@ static uint64_t cached_bytes(const struct cache *self) {
     return sum;
 }
 
-void gr_cache_tick(struct cache *self) {
-    uint32_t now = (uint32_t)(os_clock_ms() / CACHE_TICK_MS);
-    if (GR_LIKELY(now == self->tick))
+void gr_cache_tick(struct cache *self, uint64_t now_ms) {
+    uint32_t now = (uint32_t)(now_ms / CACHE_TICK_MS);
+    if (!self || GR_LIKELY(now == self->tick))
         return;
     self->tick = now;
     for (unsigned class = 1; class <= CLASSES; class ++)
         empty_if_idle(self, class);
     word_store_relaxed(&self->cached, cached_bytes(self));
     gr_depots_tick(now);
-    gr_purge_poll();
 }
 
 /* ---- without a cache ---- */

@@ -89,8 +89,9 @@ void gr_cache_flush(struct cache *self, bool keep_depot);
 /* A cache as at birth, for a thread; a static one that holds and accepts nothing. */
 void gr_cache_init(struct cache *self);
 
-/* Called on slow paths: once a second gives back what the owner has not used for one, the depots' and the runs' share too. */
-void gr_cache_tick(struct cache *self);
+/* Called at the end of slow paths with the time: once a second gives back what the owner has not used for one, and what nobody
+ * has used of the depots. self may be NULL. */
+void gr_cache_tick(struct cache *self, uint64_t now_ms);
 
 /* Without a cache: before a thread's first call can be served, after its last, inside its own slow path. */
 void *gr_direct_alloc(unsigned class);

@@ -2,6 +2,7 @@
 #include "cache/thread.h"
 
 #include "os/os.h"
+#include "page/purge.h"
 
 static void *no_rounds[2] = {NULL, MAGAZINE_FULL};
 struct cache gr_nobody = {.top = {[0 ... CLASS_SLOTS - 1] = no_rounds}, .class_by_16 = CLASS_BY_16};
@@ -63,6 +64,14 @@ struct cache *gr_thread_cache_slow(void) {
     if (GR_UNLIKELY(self == &gr_nobody))
         self = birth();
     return self == &gr_departed || gr_inside > 1 ? NULL : self;
+}
+
+void gr_slow_tick(void) {
+    if (gr_inside > 1)
+        return;
+    uint64_t now_ms = os_clock_ms();
+    gr_cache_tick(gr_self == &gr_nobody || gr_self == &gr_departed ? NULL : gr_self, now_ms);
+    gr_purge_poll(now_ms);
 }
 
 void gr_each_cache(void (*body)(struct cache *, void *), void *argument) {

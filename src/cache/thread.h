@@ -41,6 +41,9 @@ GR_INLINE void slow_leave(void) {
         gr_repair_deferred();
 }
 
+/* Looks at the clock and does what is due, at the end of the outermost slow path: the clock itself may call malloc. */
+void gr_slow_tick(void);
+
 /* The caller's cache, born now if need be. NULL: it has none (departed, no memory) or has interrupted itself: go to the slabs
  * directly. Between slow_enter and slow_leave. */
 struct cache *gr_thread_cache_slow(void);

@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
+#include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -124,12 +125,11 @@ uint64_t os_clock_ms(void) {
 }
 
 uint64_t os_random(void) {
-    const uint64_t *seed = (const uint64_t *)getauxval(AT_RANDOM);
-    struct timespec now = {0, 0};
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    uint64_t mixed = (uint64_t)now.tv_nsec * 0x9e3779b97f4a7c15ull;
-    if (seed)
-        mixed ^= seed[0] ^ (seed[1] * 0xbf58476d1ce4e5b9ull);
+    uint64_t seed[2] = {0x9e3779b97f4a7c15ull, 0};
+    const void *given = (const void *)getauxval(AT_RANDOM);
+    if (given)
+        memcpy(seed, given, sizeof seed);
+    uint64_t mixed = seed[0] ^ (seed[1] * 0xbf58476d1ce4e5b9ull);
     mixed ^= mixed >> 31;
     return mixed * 0x94d049bb133111ebull;
 }

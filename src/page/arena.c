@@ -32,14 +32,20 @@ static void set_roomy(size_t arena) {
     word_or_release(w, 1ull << arena % 64); /* [release roomy] */
 }
 
-/* Clears the hint, then looks again: a granule freed in between sets it anew or is seen here. */
-static void clear_roomy(struct arena *a, size_t arena) {
-    word_and_acquire(&arenas.roomy[arena / 64], ~(1ull << arena % 64)); /* [acquire roomy] */
+static bool has_vacant(const struct arena *a) {
     for (unsigned w = 0; w < ARENA_CHUNKS; w++)
-        if (word_load_acquire(&a->vacant[w])) {
-            set_roomy(arena);
-            return;
-        }
+        if (word_load_acquire(&a->vacant[w])) /* [acquire run-home] */
+            return true;
+    return false;
+}
+
+/* Clears the hint, then looks again: a granule freed in between sets it anew or is seen here. */
+static void clear_roomy_if_full(struct arena *a, size_t arena) {
+    if (has_vacant(a))
+        return;
+    word_and_acquire(&arenas.roomy[arena / 64], ~(1ull << arena % 64)); /* [acquire roomy] */
+    if (has_vacant(a))
+        set_roomy(arena);
 }
 
 /* ---- sets of granules within one arena, as plain copies of its bitmaps ---- */
@@ -109,36 +115,36 @@ static bool claim_exactly(struct arena *a, unsigned at, unsigned n) {
     return true;
 }
 
-static struct granules vacant_of(const struct arena *a, bool dirty_only) {
+/* Which vacant granules a claim considers. */
+struct wanted {
+    bool dirty_only;
+    bool dense, sparse; /* in chunks of these kinds */
+};
+
+static struct granules vacant_of(const struct arena *a, struct wanted wanted) {
     struct granules s;
+    uint32_t dense = half_load_relaxed(&a->dense);
     for (unsigned w = 0; w < ARENA_CHUNKS; w++) {
-        s.w[w] = word_load_relaxed(&a->vacant[w]);
-        if (dirty_only && s.w[w])
+        s.w[w] = (dense >> w & 1 ? wanted.dense : wanted.sparse) ? word_load_relaxed(&a->vacant[w]) : 0;
+        if (wanted.dirty_only && s.w[w])
             s.w[w] &= word_load_relaxed(&a->dirty[w]);
     }
     return s;
 }
 
-static bool has_any(const struct granules *s) {
-    uint64_t all = 0;
-    for (unsigned w = 0; w < ARENA_CHUNKS; w++)
-        all |= s->w[w];
-    return all != 0;
-}
-
 /* From the lowest arena on: addresses stay dense, the high ones drain. 0: no vacant run fits. */
-static size_t claim_vacant(unsigned n, unsigned align, bool dirty_only) {
+static size_t claim_vacant(unsigned n, unsigned align, struct wanted wanted) {
     size_t count = gr_arena_count();
     for (size_t block = 0; block * 64 < count; block++)
         for (uint64_t hints = word_load_relaxed(&arenas.roomy[block]); hints; hints &= hints - 1) {
             size_t index = block * 64 + bits_lowest(hints);
             struct arena *a = ref_load_acquire(&gr_arenas[index]); /* [acquire arena-born] */
             for (;;) {
-                struct granules vacant = vacant_of(a, dirty_only);
+                struct granules vacant = vacant_of(a, wanted);
                 unsigned at = tightest_fit(&vacant, n, align);
                 if (at == ARENA_GRANULES) {
-                    if (!dirty_only && !has_any(&vacant))
-                        clear_roomy(a, index);
+                    if (n == 1 && !wanted.dirty_only)
+                        clear_roomy_if_full(a, index);
                     break;
                 }
                 if (claim_exactly(a, at, n))
@@ -171,8 +177,12 @@ static struct arena *arena_find_or_make(size_t index) {
     return seen;
 }
 
-static void publish(struct arena *a, size_t index, unsigned chunk) {
+static void publish(struct arena *a, size_t index, unsigned chunk, bool dense) {
     uint64_t all = ~0ull;
+    if (dense)
+        half_or_relaxed(&a->dense, 1u << chunk);
+    else
+        half_and_relaxed(&a->dense, ~(1u << chunk));
     if (index == 0 && chunk == 0)
         all &= ~1ull; /* granule 0 stands for "none" */
     half_store_release(&a->chunk[chunk], CHUNK_MAPPED);
@@ -192,7 +202,7 @@ static enum os_result map_taken(struct arena *a, size_t index, unsigned from, un
     enum os_result result = gr_region_map(index * ARENA_CHUNKS + from, n, dense);
     if (result == OS_OK) {
         for (unsigned c = from; c < from + n; c++)
-            publish(a, index, c);
+            publish(a, index, c, dense);
     } else if (n == 1) {
         half_store_release(&a->chunk[from], result == OS_TAKEN ? CHUNK_FOREIGN : CHUNK_UNMAPPED);
     } else {
@@ -232,7 +242,7 @@ static enum os_result grow(unsigned need, bool dense) {
             if (!taken)
                 return OS_TAKEN;
             if (index == 0 && from == 0 && REGION_BOOT_CHUNK == 0) {
-                publish(a, 0, 0); /* boot mapped it */
+                publish(a, 0, 0, dense); /* boot mapped it */
                 if (taken > 1)
                     map_taken(a, 0, 1, taken - 1, dense);
                 return OS_OK;
@@ -252,14 +262,19 @@ size_t gr_run_claim(size_t granules, size_t align) {
     unsigned chunks = (unsigned)((granules + (align > 1 ? align - 1 : 0) + CHUNK_GRANULES - 1) / CHUNK_GRANULES);
     if (chunks > ARENA_CHUNKS)
         return 0;
+    /* Slabs of one granule fill their chunks, and huge pages with them; all else has chunks of its own. Dirty memory is used
+     * first, of the other kind too where one granule will do; the other kind's clean memory only when there is no more. */
+    bool dense = granules == 1;
+    const struct wanted dirty = {.dirty_only = true, .dense = dense, .sparse = true};
+    const struct wanted own = {.dense = dense, .sparse = !dense}, any = {.dense = true, .sparse = true};
     for (;;) {
-        size_t first = gr_vacant_dirty() >= granules ? claim_vacant(n, a, true) : 0;
+        size_t first = gr_vacant_dirty() >= granules ? claim_vacant(n, a, dirty) : 0;
         if (!first)
-            first = claim_vacant(n, a, false);
+            first = claim_vacant(n, a, own);
         if (first)
             return first;
-        if (grow(chunks, granules <= DENSE_MAX_GRANULES) == OS_NO_MEMORY)
-            return 0;
+        if (grow(chunks, dense) == OS_NO_MEMORY)
+            return claim_vacant(n, a, any);
     }
 }
 

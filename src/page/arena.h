@@ -57,6 +57,7 @@ struct arena {
     GR_LINE struct word vacant[ARENA_CHUNKS];
     GR_LINE struct word dirty[ARENA_CHUNKS];
     GR_LINE struct half chunk[ARENA_CHUNKS]; /* CHUNK_... */
+    struct half dense;                       /* bit c: chunk c is for runs of one granule */
     /* a granule's holder writes */
     GR_LINE struct half run[ARENA_GRANULES]; /* granules of the large run that starts here; see `page/large.c` */
     struct byte stamp[ARENA_GRANULES];       /* the tick in which it became vacant */

@@ -7,7 +7,6 @@
 #include "base/check.h"
 #include "page/arena.h"
 #include "page/huge.h"
-#include "page/purge.h"
 
 static size_t granules_for(size_t bytes) { return (bytes + GRANULE_BYTES - 1) >> GRANULE_SHIFT; }
 
@@ -32,7 +31,6 @@ void *gr_large_alloc(size_t bytes, size_t align, bool zero) {
     half_store_release(run_record(first), (uint32_t)granules);
     gr_page_map_set(first + 1, granules - 1, CLASS_INSIDE);
     gr_page_map_set(first, 1, CLASS_LARGE);
-    gr_purge_poll();
     return region_address(first);
 }
 
@@ -56,7 +54,6 @@ bool gr_large_free(void *p) {
         return false;
     gr_page_map_set(first, granules, 0);
     gr_run_free(first, granules);
-    gr_purge_poll();
     return true;
 }
 
@@ -86,7 +83,6 @@ bool gr_large_resize(void *p, size_t bytes) {
         half_store_release(run_record(first), (uint32_t)want);
         gr_page_map_set(first + want, have - want, 0);
         gr_run_free(first + want, have - want);
-        gr_purge_poll();
     }
     return true;
 }

@@ -4,7 +4,6 @@
 #include "base/atomic.h"
 #include "base/bits.h"
 #include "os/options.h"
-#include "os/os.h"
 #include "page/arena.h"
 
 static struct {
@@ -69,11 +68,11 @@ static bool sweep(uint64_t now, uint64_t ticks, uint64_t limit) {
     return false;
 }
 
-void gr_purge_poll(void) {
+void gr_purge_poll(uint64_t now_ms) {
     uint64_t delay = option_get(OPTION_PURGE_MS);
     if (delay == OPTION_NEVER)
         return;
-    uint64_t now = os_clock_ms() / PURGE_TICK_MS;
+    uint64_t now = now_ms / PURGE_TICK_MS;
     if (now == word_load_relaxed(&purge.tick) || !begin())
         return;
     /* Stamps are eight bits: what has waited longer than they can tell waits until they come round. */

@@ -26,8 +26,8 @@
 /* The tick of now as far as anybody looked: what gr_run_free stamps. */
 uint8_t gr_purge_tick(void);
 
-/* Called on slow paths that free or claim runs: looks at the clock, purges what is due. */
-void gr_purge_poll(void);
+/* Called on slow paths with the time: purges what is due, at most once a tick. */
+void gr_purge_poll(uint64_t now_ms);
 
 /* Purges every vacant dirty granule but `keep` of them. Returns how many were purged. */
 uint64_t gr_purge_all(uint64_t keep);

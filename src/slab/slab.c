@@ -3,7 +3,6 @@
 
 #include "base/check.h"
 #include "page/page_map.h"
-#include "page/purge.h"
 
 uint32_t gr_slab_birth(unsigned class, bool *clean) {
     const struct size_class *k = &gr_classes[class];
@@ -29,7 +28,6 @@ void gr_slab_retire(uint32_t index, unsigned class) {
     half_store_relaxed(&slab_at(index)->word, SLAB_RETIRED);
     gr_page_map_set(index, k->granules, 0);
     gr_run_free(index, k->granules);
-    gr_purge_poll();
 }
 
 uint32_t gr_slab_recount(uint32_t index, unsigned class) {
