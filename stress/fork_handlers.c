@@ -5,7 +5,7 @@
  * own. Prepare handlers run in reverse order of registration, the others in order. Threads churn all the
  * time. By hand: --ops 5000 --threads 16.
  */
-/* test: args="--ops 40 --threads 4" timeout=240 */
+/* test: args="--ops 25 --threads 3" timeout=240 */
 #include "storm_block.h"
 
 enum { handlers = 2 }; /* before the first use and after it */

@@ -349,7 +349,7 @@ static inline void storm_churn(struct rng *rng, long ops, size_t max) {
 
 static inline void *storm_short_life(void *seed) {
     struct rng rng = {(uint64_t)(uintptr_t)seed};
-    storm_churn(&rng, 300, 1 << 18);
+    storm_churn(&rng, 300, 1 << 15);
     return NULL;
 }
 
@@ -359,15 +359,16 @@ static inline void *storm_short_life(void *seed) {
 static inline void storm_workload(uint64_t seed, int threads) {
     struct rng rng = {mix(seed)};
     struct granary_stats stats;
-    storm_churn(&rng, 1000, 1 << 20);
+    storm_churn(&rng, 600, 1 << 15); /* page faults are what takes the time, so most blocks are small */
+    storm_churn(&rng, 30, 1 << 20);
     struct storm_block huge = storm_alloc(&rng, ((size_t)33 << 20) + rng_below(&rng, 1 << 20));
     for (int i = 0; i < threads; i++)
         storm_join(storm_thread(storm_short_life, (void *)(uintptr_t)rng_next(&rng)));
-    storm_resize(&rng, &huge, 1 + rng_below(&rng, (size_t)40 << 20));
+    storm_resize(&rng, &huge, ((size_t)33 << 20) + rng_below(&rng, (size_t)16 << 20)); /* moves pages, copies none */
     storm_release(&rng, huge);
     granary_get_stats(&stats);
     granary_trim();
-    storm_churn(&rng, 300, 1 << 16);
+    storm_churn(&rng, 100, 1 << 16);
 }
 
 #endif

@@ -6,7 +6,7 @@
  * that go on during exit. It must end with the right status; how soon is not judged beyond the bound against
  * hanging. By hand: --ops 2000.
  */
-/* test: args="--ops 12" timeout=240 */
+/* test: args="--ops 8" timeout=240 */
 #include "storm_block.h"
 
 #include <semaphore.h>
