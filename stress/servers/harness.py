@@ -5,9 +5,10 @@ A program is a file of programs/ with
     PACKAGES   the Debian packages it comes from
     NEEDS      the commands that must exist
     PROVEN     the executables that must be seen to call the library's malloc (command names or base names)
-    LIMIT      seconds that one run may take (optional)
+    MEASURED   the same for measure, where load generators run as they are (PROVEN if absent)
+    LIMIT      seconds that one run may take (60 if absent)
     work(run)       the check: drives the program and returns text that is the same with and without the library
-    measure(run)    for --ratio (optional): returns a list of Sample
+    measure(run)    for --ratio (if absent, the program is not measured): returns a list of Sample
 
 and reaches the system through the Run it is given, so that whatever is started is preloaded, bounded in time, listens
 on 127.0.0.1 only, lives below one temporary directory and is gone at the end.
@@ -22,7 +23,7 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
+import threading
 import time
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -32,6 +33,8 @@ FAMILY = ("malloc", "calloc", "realloc", "free", "aligned_alloc", "posix_memalig
 # A line of an allocator on stderr fails a run even if the program went on.
 COMPLAINT = re.compile(r"granary: .*|<jemalloc>: .*|mimalloc: (?:error|warning).*|ERROR: ld\.so: .*"
                        r"|(?:malloc|free|realloc|munmap_chunk|corrupted)[^\n]*(?:invalid|corrupt|double free)[^\n]*")
+# How nginx, PostgreSQL, MariaDB and redis write in their logs that one of theirs died.
+DEATH = re.compile(r".*(?:exited on signal|terminated by signal|got signal|crashed by signal).*")
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -171,10 +174,10 @@ class Server:
                 continue
             try:
                 with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as file:
-                    mapped = path in file.read()
+                    maps = file.read()
             except OSError:
                 continue
-            if not mapped and stat_fields(pid):
+            if maps and path not in maps:       # a process that is ending has no maps any more
                 self.fail(f"{path} is not mapped in {describe(pid)}")
 
     def note_peak(self, whole_tree=False):
@@ -218,6 +221,7 @@ class Run:
         self.measuring = measuring      # None: a check; "witnessed" or "plain": a measurement with and without proof
         self.shared = shared or directory
         self.processes = []
+        self.servers = []
         self.counter = 0
         self.witness_file = os.path.join(directory, "witness")
         os.makedirs(os.path.join(directory, "tmp"))
@@ -318,7 +322,8 @@ class Run:
         if process.returncode not in status:
             with open(log, encoding="utf-8", errors="replace") as file:
                 said = file.read()
-            raise Failure(f"{name}: {ending(process.returncode)}", tail(said or text))
+            last = (said.strip().splitlines() or [""])[-1].strip()[:160]
+            raise Failure(f"{name}: {ending(process.returncode)}" + (f": {last}" if last else ""), tail(said or text))
         return text
 
     def generate(self, *argv, **options):
@@ -347,6 +352,7 @@ class Run:
                 if server.process.poll() is not None:
                     break
                 if ready(port):
+                    self.servers.append(server)
                     return server
                 time.sleep(0.01)
             else:
@@ -359,7 +365,18 @@ class Run:
     def load(self, server, row, unit, whole_tree, generator):
         """A Sample of a server under a generator; generator() returns (units done, seconds)."""
         before = server.cpu_seconds()
-        amount, seconds = generator()
+        over = threading.Event()
+
+        def watch():
+            while not over.wait(0.2):
+                server.note_peak(whole_tree)
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            amount, seconds = generator()
+        finally:
+            over.set()
+            watcher.join()
         server.check_alive()
         server.check_maps()
         server.note_peak(whole_tree)
@@ -397,6 +414,16 @@ class Run:
                 found = COMPLAINT.search(said)
                 if found:
                     raise Failure(f"{name[4:-4]}: {found.group().strip()[:300]}", tail(said))
+
+    def check_deaths(self, consequence):
+        """After a failure: a server that died, or lost a worker, is the cause and what its clients saw only a consequence."""
+        for server in self.servers:
+            status = server.process.poll()
+            if status is not None and status not in (0, -signal.SIGKILL):
+                server.fail(f"{ending(status)}; then {consequence}")
+            found = DEATH.search(server.said())
+            if found:
+                server.fail(f"{found.group().strip()[-200:]}; then {consequence}")
 
     def check_witness(self, proven):
         """Every image that started calls the library, and those named in `proven` are among them."""

@@ -32,31 +32,44 @@ def sample(module, directory, tools, allocator, shared, measuring, limit, bounde
         samples = bounded(run, limit, action)
         run.check_complaints()
         if measuring == "witnessed":
-            run.check_witness(module.PROVEN)
+            run.check_witness(getattr(module, "MEASURED", module.PROVEN))
         return samples
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def progress(text):
+    if sys.stderr.isatty():
+        print(f"\r{text:<60}\r", end="", file=sys.stderr, flush=True)
+
+
 def measure_program(name, module, top, tools, allocators, rounds, limit, bounded):
-    """{row: {allocator: [Sample of round 1, ...]}}. A round nobody counts comes first: it proves with the witness that
+    """({row: {allocator: [Sample of round 1, ...]}}, {allocator: what went wrong with it}). A round nobody counts comes first: it proves with the witness that
     each allocator is the one in use, and warms the machine's caches."""
     shared = os.path.join(top, name + "-shared")
     os.makedirs(shared)
     os.chmod(shared, 0o755)
-    rows = {}
+    rows, failures = {}, {}
     try:
         for number in range(rounds + 1):
             for allocator in allocators:
+                if allocator.name in failures:
+                    continue
                 measuring = "plain" if number else "witnessed"
-                print(f"\r{name} {number}/{rounds} {allocator.name:<20}", end="", file=sys.stderr, flush=True)
-                for one in sample(module, os.path.join(top, name), tools, allocator, shared, measuring, limit, bounded):
-                    if number:
-                        rows.setdefault(one.row, {}).setdefault(allocator.name, []).append(one)
+                progress(f"{name} {number}/{rounds} {allocator.name}")
+                try:
+                    samples = sample(module, os.path.join(top, name), tools, allocator, shared, measuring, limit, bounded)
+                except (Failure, OSError) as failure:
+                    failures[allocator.name] = failure
+                    for by_allocator in rows.values():
+                        by_allocator.pop(allocator.name, None)
+                    continue
+                for one in samples if number else []:
+                    rows.setdefault(one.row, {}).setdefault(allocator.name, []).append(one)
     finally:
-        print("\r" + " " * 60 + "\r", end="", file=sys.stderr, flush=True)
+        progress("")
         shutil.rmtree(shared, ignore_errors=True)
-    return rows
+    return rows, failures
 
 
 def median(samples, field):
@@ -98,20 +111,21 @@ def measure_all(chosen, top, tools, allocator, peers, options, bounded):
     rows, failed = {}, 0
     for name, module in chosen.items():
         lacking = [need for need in module.NEEDS if not harness.which(need)]
-        try:
-            if lacking:
-                raise Failure(f"not installed: {', '.join(lacking)} (run with --install)")
-            found = measure_program(name, module, top, tools, allocators, options.rounds,
-                                    getattr(module, "LIMIT", 60) * options.patience, bounded)
-        except (Failure, OSError) as failure:
+        if lacking:
             failed += 1
-            print(f"FAIL {name} {' '.join(str(failure).split())}", flush=True)
+            print(f"FAIL {name} not installed: {', '.join(lacking)} (run with --install)", flush=True)
+            continue
+        limit = getattr(module, "LIMIT", 60) * options.patience
+        found, failures = measure_program(name, module, top, tools, allocators, options.rounds, limit, bounded)
+        for label, failure in failures.items():
+            failed += 1
+            print(f"FAIL {name} with {label}: {' '.join(str(failure).split())}", flush=True)
             if getattr(failure, "detail", ""):
                 print("    " + failure.detail.replace("\n", "\n    "), file=sys.stderr, flush=True)
-            continue
-        for row, by_allocator in found.items():
-            print_row(row, by_allocator, base.name)
-        rows.update(found)
+        if base.name not in failures:
+            for row, by_allocator in found.items():
+                print_row(row, by_allocator, base.name)
+            rows.update(found)
     for one in allocators[1:]:
         means = {field: geometric_mean(rows, one.name, base.name, field) for field in ("rate", "cpu", "peak")}
         print(f"{'geometric mean':<16} {one.name:<12} {'':>11} {'':<9} {'':>6} {means['rate']:>6.3f} {means['cpu']:>6.3f} "

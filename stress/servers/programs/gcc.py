@@ -2,6 +2,7 @@
 PACKAGES = ("gcc", "g++", "libc6-dev")
 NEEDS = ("gcc", "g++")
 PROVEN = ("gcc", "cc1", "cc1plus", "as", "lto1", "c_program", "cxx_program")
+MEASURED = ("gcc", "cc1", "cc1plus", "as")
 LIMIT = 90
 
 C_SOURCE = r"""
@@ -159,7 +160,7 @@ def work(run):
 
 
 def measure(run):
-    run.write("c_program.c", c_source(400))
+    run.write("c_program.c", c_source(150))
     run.write("cxx_program.cc", CXX_SOURCE)
     return [run.gauge("gcc C", "run", 1, "gcc", "-O2", "-c", "-o", "c.o", "c_program.c"),
             run.gauge("gcc C++", "run", 1, "g++", "-O2", "-std=c++17", "-c", "-o", "cxx.o", "cxx_program.cc")]

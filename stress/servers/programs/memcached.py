@@ -8,6 +8,7 @@ import time
 PACKAGES = ("memcached", "libmemcached-tools", "python3")
 NEEDS = ("memcached", "memcaslap", "/usr/bin/python3")
 PROVEN = ("memcached", "memcaslap", "/usr/bin/python3")
+MEASURED = ("memcached",)
 WORKERS = 4
 
 

@@ -10,6 +10,7 @@ import time
 PACKAGES = ("nginx-light", "wrk")
 NEEDS = ("nginx", "wrk")
 PROVEN = ("nginx", "wrk")
+MEASURED = ("nginx",)
 
 CONFIG = """
 daemon off;

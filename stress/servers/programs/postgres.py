@@ -18,6 +18,7 @@ def tool(name):
 
 NEEDS = tuple(tool(name) for name in ("postgres", "initdb", "pgbench", "psql", "pg_dump", "pg_amcheck"))
 PROVEN = NEEDS[:5]
+MEASURED = NEEDS[:1]
 
 QUERIES = r"""
 CREATE EXTENSION amcheck;
@@ -63,16 +64,23 @@ class Cluster:
         self.run = run
         self.user = run.user()
         self.data = run.path("data")
-        os.mkdir(self.data, 0o700)
-        run.give(self.data, self.user)
-        run.call(tool("initdb"), "-D", self.data, "-U", "owner", "-A", "trust", "--no-locale", "-E", "UTF8", "--no-sync",
-                 cwd=self.data, user=self.user)
+        if run.measuring:
+            run.call("cp", "-a", run.once("cluster", self.create), self.data, bare=True)
+        else:
+            os.mkdir(self.data)
+            self.create(self.data)
         options = [word for setting in ("listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off",
                                         "shared_buffers=32MB", "max_connections=40", "max_wal_size=200MB",
                                         "min_parallel_table_scan_size=0", "parallel_setup_cost=0", "parallel_tuple_cost=0",
                                         *settings) for word in ("-c", setting)]
         self.server = run.serve(lambda port: [tool("postgres"), "-D", self.data, "-p", port, *options],
                                 self.ready, cwd=self.data, user=self.user)
+
+    def create(self, path):
+        os.chmod(path, 0o700)
+        self.run.give(path, self.user)
+        self.run.call(tool("initdb"), "-D", path, "-U", "owner", "-A", "trust", "--no-locale", "-E", "UTF8", "--no-sync",
+                      cwd=path, user=self.user, bare=self.run.measuring is not None)
 
     def ready(self, port):
         return self.run.call(tool("psql"), *self.reach(port), "-d", "postgres", "-Atc", "SELECT 1", bare=True,

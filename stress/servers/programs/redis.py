@@ -8,6 +8,7 @@ import zlib
 PACKAGES = ("redis-server", "redis-tools")
 NEEDS = ("redis-server", "redis-benchmark")
 PROVEN = ("redis-server", "redis-benchmark")
+MEASURED = ("redis-server",)
 LIMIT = 90
 KEYS = 12000
 
