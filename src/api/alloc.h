@@ -23,16 +23,21 @@ void gr_free_sized_slow(void *p, size_t n, size_t align, const char *call);
 /* The one place where a fast path's free ends up. */
 void gr_free_checked(void *p, const char *call);
 
-GR_INLINE void *api_malloc(size_t n) {
-    struct cache *self = gr_self;
-    size_t class;
+/* The class of a request by table; 0, whose magazine is empty and full, above STEPPED_MAX_BYTES. */
+GR_INLINE size_t class_by_table(const struct cache *self, size_t n) {
     if (GR_LIKELY(n <= LINEAR_MAX_BYTES))
-        class = self->class_by_16[(n + 15) / 16];
-    else if (GR_LIKELY(n <= STEPPED_MAX_BYTES))
-        class = gr_class_by_128[(n + 127) / 128];
-    else
-        return gr_malloc_slow(n);
-    void *p = cache_pop_owner(self, class);
+        return self->class_by_16[(n + 15) / 16];
+    return GR_LIKELY(n <= STEPPED_MAX_BYTES) ? gr_class_by_128[(n + 127) / 128] : 0;
+}
+
+/* NULL: the magazine is empty, or the request is not by table. */
+GR_INLINE void *api_pop(size_t n) {
+    struct cache *self = gr_self;
+    return cache_pop_owner(self, class_by_table(self, n));
+}
+
+GR_INLINE void *api_malloc(size_t n) {
+    void *p = api_pop(n);
     return GR_LIKELY(p != NULL) ? p : gr_malloc_slow(n);
 }
 
@@ -49,8 +54,7 @@ GR_INLINE void api_free(void *p) {
 /* No look at the page map: a wrong size is found where the block returns to its slab. */
 GR_INLINE void api_free_sized(void *p, size_t n, const char *call) {
     struct cache *self = gr_self;
-    if (GR_LIKELY(n <= LINEAR_MAX_BYTES) && GR_LIKELY(p != NULL) &&
-        GR_LIKELY(cache_push_owner(self, self->class_by_16[(n + 15) / 16], p)))
+    if (GR_LIKELY(p != NULL) && GR_LIKELY(cache_push_owner(self, class_by_table(self, n), p)))
         return;
     gr_free_sized_slow(p, n, 1, call);
 }

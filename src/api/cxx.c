@@ -66,15 +66,9 @@ GR_NOINLINE static void *nothrow_slow(size_t n, size_t align, const void *tag) {
     return NULL;
 }
 
-/* A hit in the smallest classes; anything else is NULL. */
-GR_INLINE void *new_fast(size_t n) {
-    struct cache *self = gr_self;
-    return GR_LIKELY(n <= LINEAR_MAX_BYTES) ? cache_pop_owner(self, self->class_by_16[(n + 15) / 16]) : NULL;
-}
-
 /* Ours under names that nobody replaces, so that we know who was replaced. */
 static void *own_new(size_t n) {
-    void *p = new_fast(n);
+    void *p = api_pop(n);
     return GR_LIKELY(p != NULL) ? p : new_slow(n, 1);
 }
 
@@ -83,12 +77,12 @@ static void own_delete(void *p) { api_free(p); }
 static void *new_array(size_t n) {
     if (GR_UNLIKELY(cxx.replaced_new != NULL))
         return cxx.replaced_new(n);
-    void *p = new_fast(n);
+    void *p = api_pop(n);
     return GR_LIKELY(p != NULL) ? p : new_slow(n, 1);
 }
 
 static void *new_nothrow_any(size_t n, const void *tag) {
-    void *p = cxx.replaced_new ? NULL : new_fast(n);
+    void *p = cxx.replaced_new ? NULL : api_pop(n);
     return GR_LIKELY(p != NULL) ? p : nothrow_slow(n, 1, tag);
 }
 

@@ -81,8 +81,8 @@ EXPORT struct mallinfo mallinfo(void) {
 
 /* The stream is libc's; nothing of ours is held while it writes. */
 struct _IO_FILE;
-extern size_t fwrite(const void *data, size_t size, size_t count, struct _IO_FILE *to);
-static void to_stream(void *stream, const char *text, size_t bytes) { (void)!fwrite(text, 1, bytes, stream); }
+extern size_t stdio_write(const void *data, size_t size, size_t count, struct _IO_FILE *to) GR_ASM_NAME("fwrite");
+static void to_stream(void *stream, const char *text, size_t bytes) { (void)!stdio_write(text, 1, bytes, stream); }
 
 EXPORT int malloc_info(int options, struct _IO_FILE *stream) {
     if (options) {

@@ -55,6 +55,11 @@ extern void gr_test_point(void);
         GR_POINT();                                                                                                    \
         return atomic_compare_exchange_weak_explicit(&w->value, seen, v, memory_order_acquire, memory_order_acquire);  \
     }                                                                                                                  \
+    GR_INLINE bool noun##_cas_strong_relaxed(struct noun *w, type *seen, type v) {                                     \
+        GR_POINT();                                                                                                    \
+        return atomic_compare_exchange_strong_explicit(&w->value, seen, v, memory_order_relaxed,                       \
+                                                       memory_order_relaxed);                                          \
+    }                                                                                                                  \
     GR_INLINE bool noun##_cas_strong_acq_rel(struct noun *w, type *seen, type v) {                                     \
         GR_POINT();                                                                                                    \
         return atomic_compare_exchange_strong_explicit(&w->value, seen, v, memory_order_acq_rel,                       \

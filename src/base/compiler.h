@@ -14,12 +14,13 @@
 #define GR_NORETURN __attribute__((noreturn))
 #define GR_WEAK     __attribute__((weak))
 /* A declaration without it is taken for another library's: the address comes from a table. */
-#define GR_HIDDEN    __attribute__((visibility("hidden")))
-#define GR_EXPORT    __attribute__((visibility("default")))
-#define GR_ALIAS(of) __attribute__((alias(#of), visibility("default")))
-#define GR_LINE      __attribute__((aligned(64)))
-#define GR_PAGE      __attribute__((aligned(4096)))
-#define GR_CTOR      __attribute__((constructor(101)))
+#define GR_HIDDEN         __attribute__((visibility("hidden")))
+#define GR_EXPORT         __attribute__((visibility("default")))
+#define GR_ASM_NAME(name) __asm__(name)
+#define GR_ALIAS(of)      __attribute__((alias(#of), visibility("default")))
+#define GR_LINE           __attribute__((aligned(64)))
+#define GR_PAGE           __attribute__((aligned(4096)))
+#define GR_CTOR           __attribute__((constructor(101)))
 
 /* The loader gives initial-exec variables a fixed offset from the thread pointer: one load, never a call. */
 #define GR_TLS _Thread_local __attribute__((tls_model("initial-exec")))

@@ -28,7 +28,7 @@ enum {
     SLAB_MAX_BLOCKS = GRANULE_BYTES / MIN_ALIGN,
     SLAB_WORDS = SLAB_MAX_BLOCKS / 64,
 
-    LINEAR_CLASSES = 32,                /* up to LINEAR_MAX_BYTES */
+    LINEAR_CLASSES = 32,        /* up to LINEAR_MAX_BYTES */
     CLASSES = 96,               /* small classes are 1..CLASSES; 0 is "not ours" */
     CLASS_LARGE = CLASSES + 1,  /* first granule of a large run */
     CLASS_INSIDE = CLASSES + 2, /* any further granule of one */
@@ -39,7 +39,7 @@ enum {
     META_CHUNK_BYTES = 64 * 1024, /* step in which records are mapped */
     HUGE_RECORDS = 1 << 16,       /* blocks with mappings of their own; the kernel's map limit is near it */
 
-    THP_FROM_CHUNKS = 4,                /* 16 MiB of small slabs before huge pages are asked for */
+    THP_FROM_CHUNKS = 4, /* 16 MiB of small slabs before huge pages are asked for */
     CACHE_TICK_MS = 1000,
     PURGE_TICK_MS = 100,
     PURGE_TURN_GRANULES = 64, /* 4 MiB of madvise at most in one turn */

@@ -8,10 +8,10 @@
 
 enum {
     FIRST_ROUNDS = 8,
-    HOLD_MAX_BYTES = 64, /* slabs of larger blocks are let go after each claim: threads share them */
-    LEAST_BUDGET = 128 * 1024,  /* of a thread, in bytes of blocks in one magazine per class */
+    HOLD_MAX_BYTES = 64,       /* slabs of larger blocks are let go after each claim: threads share them */
+    LEAST_BUDGET = 128 * 1024, /* of a thread, in bytes of blocks in one magazine per class */
     LEAST_TOTAL = 4 << 20,
-    HEAP_SHARE = 8,             /* all threads' budget is this part of the heap */
+    HEAP_SHARE = 8, /* all threads' budget is this part of the heap */
 };
 
 static void *no_rounds[2] = {NULL, MAGAZINE_FULL};

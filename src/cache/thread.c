@@ -19,7 +19,7 @@ uint64_t gr_threads_born(void) { return word_peek(&born); }
 
 /* An empty cache goes back to the pool. */
 static void retire(struct cache *c) {
-    half_store_release(&c->state, CACHE_UNUSED);
+    half_store_relaxed(&c->state, CACHE_UNUSED);
     word_add_relaxed(&alive, ~0ull);
     gr_meta_give(&caches, c->index);
 }

@@ -7,8 +7,8 @@
  * STATES      from    step    who      order          to
  *             ------  ------  -------  -------------  -----------------------------------------------
  *             unused  birth   thread   store release  live; its number was taken from the pool
- *             live    depart  thread   store release  unused; the number goes back to the pool
- *             live    repair  child    store release  unused; the thread does not exist in the child
+ *             live    depart  thread   store relaxed  unused; the number goes back to the pool
+ *             live    repair  child    store relaxed  unused; the thread does not exist in the child
  *
  * EDGES       born    birth -> census    the cache is initialised before anybody finds it
  *

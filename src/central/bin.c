@@ -17,8 +17,8 @@ enum {
 static struct bin {
     /* any thread writes */
     GR_LINE struct stack partial[2];
-    struct half whole; /* slabs that became whole while they were listed: a hint */
-    struct half side;  /* the stack from which trim pops: a hint */
+    struct half whole;    /* slabs that became whole while they were listed: a hint */
+    struct half side;     /* the stack from which trim pops: a hint */
     struct half granules; /* in slabs of the class */
 } bins[CLASSES + 1];
 

@@ -4,10 +4,10 @@
 #include "central/bin.h"
 
 enum {
-    DEPOT_MOST = 128,    /* magazines */
+    DEPOT_MOST = 128, /* magazines */
     DEPOT_LEAST = 4,
-    DEPOT_SHARE = 8,     /* of the class's slabs */
-    TICK_MOST = 64,      /* magazines dissolved in one tick */
+    DEPOT_SHARE = 8, /* of the class's slabs */
+    TICK_MOST = 64,  /* magazines dissolved in one tick */
 };
 
 static struct {
@@ -66,7 +66,7 @@ void gr_depot_dissolve(unsigned class) { dissolve_some(class, UINT32_MAX); }
 
 void gr_depots_tick(uint32_t now) {
     uint32_t last = half_load_relaxed(&last_tick), done = 0;
-    if (last == now || !half_cas_strong_acq_rel(&last_tick, &last, now))
+    if (last == now || !half_cas_strong_relaxed(&last_tick, &last, now))
         return;
     for (unsigned class = 1; class <= CLASSES; class ++) {
         uint32_t spare = (half_load_relaxed(&depots[class].low) + 1) / 2;

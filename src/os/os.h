@@ -7,6 +7,8 @@
  *   errno-kept     No function here changes errno.
  *   no-malloc      No function here calls malloc, but for the two hooks, which may.
  *   not-cancelled  No function here is a cancellation point.
+ *
+ * EDGES       exit-key    key made -> key used    the key of the thread-exit hook exists
  */
 #ifndef OS_OS_H
 #define OS_OS_H

@@ -139,12 +139,12 @@ bool os_is_secure(void) { return getauxval(AT_SECURE) != 0; }
 extern GR_WEAK void __tsan_init(void);
 bool os_has_thread_sanitizer(void) { return GR_TSAN || __tsan_init != NULL; }
 
-/* The key exists once per process, its number kept plus one: zero means "none yet". libc's key table is its own to order. */
+/* The key exists once per process, its number kept plus one: zero means "none yet". */
 static struct half exit_key;
 
 bool os_at_thread_exit(void (*hook)(void *), void *arg) {
     int saved = errno;
-    uint32_t have = half_load_acquire(&exit_key);
+    uint32_t have = half_load_acquire(&exit_key); /* [acquire exit-key] */
     if (!have) {
         pthread_key_t fresh;
         if (pthread_key_create(&fresh, hook)) {
@@ -152,7 +152,7 @@ bool os_at_thread_exit(void (*hook)(void *), void *arg) {
             return false;
         }
         uint32_t mine = (uint32_t)fresh + 1;
-        if (half_cas_strong_acq_rel(&exit_key, &have, mine))
+        if (half_cas_strong_acq_rel(&exit_key, &have, mine)) /* [release exit-key] [acquire exit-key] */
             have = mine;
         else
             pthread_key_delete(fresh);

@@ -20,7 +20,7 @@ static struct {
     GR_LINE struct word roomy[REGION_ARENAS / 64]; /* 1: the arena may have a vacant granule */
 } arenas;
 
-size_t gr_arena_count(void) { return word_load_acquire(&arenas.count); }
+size_t gr_arena_count(void) { return word_load_acquire(&arenas.count); /* [acquire counted-arena] */ }
 uint64_t gr_vacant_dirty(void) {
     uint64_t n = word_load_relaxed(&arenas.vacant_dirty);
     return n > REGION_GRANULES ? 0 : n; /* two threads at work may make the sum dip below zero */
@@ -172,7 +172,7 @@ static struct arena *arena_find_or_make(size_t index) {
     }
     /* Whoever finds the arena helps to count it: its maker may be stopped for ever. */
     uint64_t count = word_load_relaxed(&arenas.count);
-    while (count <= index && !word_cas_strong_acq_rel(&arenas.count, &count, index + 1))
+    while (count <= index && !word_cas_strong_acq_rel(&arenas.count, &count, index + 1)) /* [release counted-arena] */
         ;
     return seen;
 }
@@ -185,7 +185,7 @@ static void publish(struct arena *a, size_t index, unsigned chunk, bool dense) {
         half_and_relaxed(&a->dense, ~(1u << chunk));
     if (index == 0 && chunk == 0)
         all &= ~1ull; /* granule 0 stands for "none" */
-    half_store_release(&a->chunk[chunk], CHUNK_MAPPED);
+    half_store_relaxed(&a->chunk[chunk], CHUNK_MAPPED);
     word_add_relaxed(&arenas.mapped, CHUNK_GRANULES);
     word_or_release(&a->vacant[chunk], all); /* [release run-home] */
     set_roomy(index);
@@ -194,7 +194,7 @@ static void publish(struct arena *a, size_t index, unsigned chunk, bool dense) {
 static bool take_chunk(struct arena *a, unsigned chunk) {
     uint32_t seen = CHUNK_UNMAPPED;
     return half_load_relaxed(&a->chunk[chunk]) == CHUNK_UNMAPPED &&
-           half_cas_strong_acq_rel(&a->chunk[chunk], &seen, CHUNK_GROWING);
+           half_cas_strong_acq_rel(&a->chunk[chunk], &seen, CHUNK_GROWING); /* [acquire chunk-gone] */
 }
 
 /* Maps chunks [from, from + n), which the caller took. */
@@ -204,7 +204,7 @@ static enum os_result map_taken(struct arena *a, size_t index, unsigned from, un
         for (unsigned c = from; c < from + n; c++)
             publish(a, index, c, dense);
     } else if (n == 1) {
-        half_store_release(&a->chunk[from], result == OS_TAKEN ? CHUNK_FOREIGN : CHUNK_UNMAPPED);
+        half_store_relaxed(&a->chunk[from], result == OS_TAKEN ? CHUNK_FOREIGN : CHUNK_UNMAPPED);
     } else {
         /* Each by itself: a stranger in one of them, or too little memory for all. */
         enum os_result any = OS_NO_MEMORY;
@@ -371,15 +371,15 @@ unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64
 static bool unmap_chunk(struct arena *a, size_t index, unsigned chunk) {
     if (word_load_relaxed(&a->vacant[chunk]) != ~0ull || !claim_exactly(a, chunk * CHUNK_GRANULES, CHUNK_GRANULES))
         return false;
-    half_store_release(&a->chunk[chunk], CHUNK_GROWING);
+    half_store_relaxed(&a->chunk[chunk], CHUNK_GROWING);
     bool gone = os_unmap(region_address(index * ARENA_GRANULES + chunk * CHUNK_GRANULES), CHUNK_BYTES);
     if (gone) {
         word_add_relaxed(&arenas.vacant_dirty, 0 - (uint64_t)bits_count(word_load_relaxed(&a->dirty[chunk])));
         word_add_relaxed(&arenas.mapped, 0 - (uint64_t)CHUNK_GRANULES);
         word_store_relaxed(&a->dirty[chunk], 0);
-        half_store_release(&a->chunk[chunk], CHUNK_UNMAPPED);
+        half_store_release(&a->chunk[chunk], CHUNK_UNMAPPED); /* [release chunk-gone] */
     } else {
-        half_store_release(&a->chunk[chunk], CHUNK_MAPPED);
+        half_store_relaxed(&a->chunk[chunk], CHUNK_MAPPED);
         vacate(a, chunk * CHUNK_GRANULES, CHUNK_GRANULES);
         set_roomy(index);
     }
@@ -414,7 +414,7 @@ struct arena_totals gr_arena_totals(void) {
 void gr_arenas_repair(bool (*held)(size_t granule)) {
     uint64_t vacant_dirty = 0;
     for (size_t i = 0; i < gr_arena_count(); i++) {
-        struct arena *a = ref_load_acquire(&gr_arenas[i]);
+        struct arena *a = ref_load_acquire(&gr_arenas[i]); /* [acquire arena-born] */
         if (!a)
             continue;
         for (unsigned w = 0; w < ARENA_CHUNKS; w++) {

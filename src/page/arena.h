@@ -17,7 +17,7 @@
  *             ----------  --------  ------  --------------------  ----------------------------------------------
  *             unmapped    grow      any     CAS acq_rel           growing, by one thread
  *             growing     mapped    same    or release            vacant, clean
- *             growing     refused   same    store release         unmapped again, or foreign for ever
+ *             growing     refused   same    store relaxed         unmapped again, or foreign for ever
  *             vacant      claim     any     and acquire, by word  held; a word that was not wholly vacant is undone
  *             held        free      holder  or release, by word   vacant
  *             vacant      unmap     any     claim of the chunk,   growing while the system is asked, then unmapped;
@@ -25,6 +25,9 @@
  *
  * EDGES       run-home    free -> claim      the last holder's writes to the run and to its record
  *             arena-born  install -> find    an arena is mapped before it can be found
+ *             counted-arena  count raised -> count read    an arena below the count can be found
+ *             roomy       hint set -> hint cleared    a granule freed before the hint was set is seen by who clears it
+ *             chunk-gone  unmapped -> grow   the system has taken a chunk back before it is asked for it again
  *
  * WHY a claim that fails half-way may undo: the bits it took were vacant, so for a moment others find less than there is,
  *     never more.
@@ -67,7 +70,9 @@ struct arena {
 extern GR_HIDDEN struct ref gr_arenas[REGION_ARENAS];
 
 /* The arena of a granule that is or was held; never NULL for one. */
-GR_INLINE struct arena *arena_of(size_t granule) { return ref_load_acquire(&gr_arenas[granule / ARENA_GRANULES]); }
+GR_INLINE struct arena *arena_of(size_t granule) {
+    return ref_load_acquire(&gr_arenas[granule / ARENA_GRANULES]); /* [acquire arena-born] */
+}
 
 GR_INLINE struct half *run_record(size_t granule) { return &arena_of(granule)->run[granule % ARENA_GRANULES]; }
 

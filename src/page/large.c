@@ -28,7 +28,7 @@ void *gr_large_alloc(size_t bytes, size_t align, bool zero) {
     if (zero)
         clear_dirty(first, granules);
     gr_run_mark_dirty(first, granules);
-    half_store_release(run_record(first), (uint32_t)granules);
+    half_store_relaxed(run_record(first), (uint32_t)granules);
     gr_page_map_set(first + 1, granules - 1, CLASS_INSIDE);
     gr_page_map_set(first, 1, CLASS_LARGE);
     return region_address(first);
@@ -50,7 +50,7 @@ bool gr_large_free(void *p) {
     size_t first = region_granule(p);
     struct half *record = run_record(first);
     uint32_t granules = half_load_relaxed(record);
-    if ((granules & RUN_FREED) || !half_cas_strong_acq_rel(record, &granules, granules | RUN_FREED))
+    if ((granules & RUN_FREED) || !half_cas_strong_relaxed(record, &granules, granules | RUN_FREED))
         return false;
     gr_page_map_set(first, granules, 0);
     gr_run_free(first, granules);
@@ -78,9 +78,9 @@ bool gr_large_resize(void *p, size_t bytes) {
             return false;
         gr_run_mark_dirty(first + have, want - have);
         gr_page_map_set(first + have, want - have, CLASS_INSIDE);
-        half_store_release(run_record(first), (uint32_t)want);
+        half_store_relaxed(run_record(first), (uint32_t)want);
     } else if (want < have) {
-        half_store_release(run_record(first), (uint32_t)want);
+        half_store_relaxed(run_record(first), (uint32_t)want);
         gr_page_map_set(first + want, have - want, 0);
         gr_run_free(first + want, have - want);
     }

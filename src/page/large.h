@@ -9,8 +9,10 @@
  *
  * STATES      from    step   who      order          to
  *             ------  -----  -------  -------------  ---------------------------------------------------
- *             live    free   any      CAS acq_rel    freed, by one caller; a second one is told so
- *             freed   alloc  holder   store release  live
+ *             live    free   any      CAS relaxed    freed, by one caller; a second one is told so
+ *             freed   alloc  holder   store relaxed  live
+ *
+ * WHY relaxed: the length reaches free with the pointer, by the program's own edge; the run's bytes travel by run-home.
  *
  * PROGRESS    As `page/arena.h`.
  */

@@ -35,13 +35,13 @@ uint32_t gr_meta_take(struct meta_pool *pool) {
         index = next ? next : 1;
         if (index >= META_CHUNKS * pool->per_chunk || index > STACK_INDEX_MASK || !chunk_is_mapped(pool, index))
             return 0;
-    } while (!half_cas_strong_acq_rel(&pool->fresh, &next, index + 1));
+    } while (!half_cas_strong_acq_rel(&pool->fresh, &next, index + 1)); /* [release chunk-born] */
     return index;
 }
 
 void gr_meta_give(struct meta_pool *pool, uint32_t index) { stack_push(&pool->unused, index, link_of, pool); }
 
 uint32_t gr_meta_count(const struct meta_pool *pool) {
-    uint32_t next = half_load_acquire(&pool->fresh);
+    uint32_t next = half_load_acquire(&pool->fresh); /* [acquire chunk-born] */
     return next ? next - 1 : 0;
 }

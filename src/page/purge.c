@@ -18,7 +18,7 @@ static struct {
 
 uint8_t gr_purge_tick(void) { return (uint8_t)word_load_relaxed(&purge.tick); }
 uint64_t gr_purged(void) { return word_load_relaxed(&purge.purged); }
-void gr_purge_repair(void) { half_store_release(&purge.busy, 0); }
+void gr_purge_repair(void) { half_store_relaxed(&purge.busy, 0); }
 
 static bool begin(void) {
     uint32_t idle = 0;
@@ -50,7 +50,7 @@ static bool sweep(uint64_t now, uint64_t ticks, uint64_t limit) {
     for (size_t seen = 0; seen < count; seen++, index++) {
         if (index >= count)
             index = 0;
-        struct arena *a = ref_load_acquire(&gr_arenas[index]);
+        struct arena *a = ref_load_acquire(&gr_arenas[index]); /* [acquire arena-born] */
         for (unsigned w = 0; a && w < ARENA_CHUNKS; w++) {
             uint64_t due = due_in_word(a, w, now, ticks);
             if (!due)

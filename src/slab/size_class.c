@@ -26,9 +26,9 @@ enum { MAGAZINE_BYTES = 64 * 1024, MAGAZINE_ROUNDS = 252 };
         CLASS(from * 14 / 8), CLASS(from * 15 / 8), CLASS(from * 2)
 
 const struct size_class gr_classes[CLASSES + 1] = {
-    {.bytes = 0}, CLASS(16), CLASS(32), CLASS(48), CLASS(64), CLASS(80), CLASS(96), CLASS(112), CLASS(128),
-    EIGHT(128), EIGHT(256), EIGHT(512), EIGHT(1024), EIGHT(2048), EIGHT(4096), EIGHT(8192), EIGHT(16384),
-    EIGHT(32768), EIGHT(65536), EIGHT(131072),
+    {.bytes = 0}, CLASS(16),   CLASS(32),    CLASS(48),    CLASS(64),    CLASS(80),     CLASS(96),
+    CLASS(112),   CLASS(128),  EIGHT(128),   EIGHT(256),   EIGHT(512),   EIGHT(1024),   EIGHT(2048),
+    EIGHT(4096),  EIGHT(8192), EIGHT(16384), EIGHT(32768), EIGHT(65536), EIGHT(131072),
 };
 
 /* Doubling d has eight classes, each 2^d steps of 128 bytes wide, from 1 KiB * 2^d on. */

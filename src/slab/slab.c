@@ -42,7 +42,7 @@ void gr_slab_check(uint32_t index, unsigned class, uint32_t budget) {
     if (!GRANARY_DEBUG)
         return;
     const struct size_class *k = &gr_classes[class];
-    uint32_t count = (half_load_acquire(&slab_at(index)->word) & SLAB_COUNT_MASK) + budget;
+    uint32_t count = (half_load_relaxed(&slab_at(index)->word) & SLAB_COUNT_MASK) + budget;
     INVARIANT(whole, count <= k->capacity);
     INVARIANT(accounting, count <= gr_slab_recount(index, class));
 }
