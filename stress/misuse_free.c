@@ -12,11 +12,12 @@
 
 /* ---- 106: twice ---- */
 
+/* Not settled: this one free has to tell. */
 static int twice_at_once(size_t size) {
     void *ptr = block_of(size);
     granary_free(ptr);
     free_hidden(ptr);
-    return settled();
+    return UNNOTICED;
 }
 
 static int twice_around_another(size_t size) {

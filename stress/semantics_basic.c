@@ -171,7 +171,7 @@ struct dirty {
 
 static void dirty_alloc(struct dirty *dirty, size_t size) {
     dirty->size = size;
-    dirty->count = size <= 4 * KIB ? BATCH : size <= 256 * KIB ? 4 : 2;
+    dirty->count = size <= 4 * KIB ? BATCH : size <= 64 * KIB ? 12 : size <= 300 * KIB ? 4 : 2;
     for (size_t i = 0; i < dirty->count; i++) {
         dirty->blocks[i] = granary_malloc(size);
         must(dirty->blocks[i] != NULL);
@@ -202,7 +202,9 @@ static void must_calloc_zero(struct dirty *dirty) {
     dirty_free(dirty);
 }
 
-enum aftermath { FREED, FREED_BY_OTHER, THREAD_GONE, TRIMMED, TRIMMED_TWICE, AFTERMATHS };
+/* What became of the dirty memory before calloc asks for it. In BESIDE_ONE a block stays, so that its slab outlives the
+ * trim with dirty blocks in it; in OTHER_SIZE it was a larger block that is cut anew. */
+enum aftermath { FREED, FREED_BY_OTHER, THREAD_GONE, TRIMMED, TRIMMED_TWICE, BESIDE_ONE, OTHER_SIZE, AFTERMATHS };
 
 static void semantics_006_007_calloc_is_zero_to_the_usable_size(void **state) {
     (void)state;
@@ -215,14 +217,16 @@ static void semantics_006_007_calloc_is_zero_to_the_usable_size(void **state) {
             if (size == 0 || (size > 512 * KIB && i % 3 != 2) || (after > FREED && i % 3 == 1)) {
                 continue;
             }
+            void *stays = after == BESIDE_ONE ? granary_malloc(size) : NULL;
             dirty.size = size;
             if (after == THREAD_GONE) {
                 in_thread(dirty_alloc_and_free, &dirty);
             } else {
-                dirty_alloc(&dirty, size);
+                dirty_alloc(&dirty, after == OTHER_SIZE ? size * 4 + 300000 : size);
                 after == FREED_BY_OTHER ? in_thread(dirty_free, &dirty) : (void)dirty_free(&dirty);
+                dirty.size = size;
             }
-            if (after >= TRIMMED) {
+            if (after == TRIMMED || after == TRIMMED_TWICE || after == BESIDE_ONE) {
                 granary_trim();
             }
             if (after == TRIMMED_TWICE) { /* purged, dirtied again, purged again */
@@ -232,6 +236,7 @@ static void semantics_006_007_calloc_is_zero_to_the_usable_size(void **state) {
                 dirty.size = size;
             }
             must_calloc_zero(&dirty);
+            granary_free(stays);
         }
     }
 }
