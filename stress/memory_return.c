@@ -1,5 +1,5 @@
 /* memory_return.c -- memory that was freed goes back, and what is kept stays bounded.
- * Items 101 and 103-105 of the list of semantics. (The long slope of 102 is the soak tests'.)
+ * Items 30, 101 and 103-105 of the list of semantics. (The long slope of 102 is the soak tests'.)
  */
 /* test: sanitize=off timeout=120 serial=on */
 #include "semantics_calls.h"
@@ -127,6 +127,30 @@ static void semantics_101_idle_means_small_after_remote_frees(void **state) {
 static void semantics_101_idle_means_small_after_a_thread_has_gone(void **state) {
     (void)state;
     must_end_well(in_child(thread_gone_idle, NULL, 60), "thread gone, idle");
+}
+
+static int keep_a_pad(void *unused) {
+    enum { LARGE = 64 };
+    (void)unused;
+    size_t before = rss_bytes();
+    for (size_t i = 0; i < LARGE; i++) {
+        blocks[i] = granary_malloc(MIB);
+        memset(blocks[i], 0x5a, MIB);
+    }
+    for (size_t i = 0; i < LARGE; i++) {
+        granary_free(blocks[i]);
+    }
+    must(granary_malloc_trim(16 * MIB) == 1);
+    must(rss_bytes() >= before + 12 * MIB && rss_bytes() <= before + 20 * MIB);
+    must(granary_trim() == 1);
+    must(rss_bytes() <= before + 4 * MIB);
+    must(granary_trim() == 0);
+    return 0;
+}
+
+static void semantics_030_trim_keeps_about_the_pad(void **state) {
+    (void)state;
+    must_end_well(in_child(keep_a_pad, NULL, 60), "malloc_trim(16 MiB)");
 }
 
 /* ---- 103 ---- */
@@ -267,6 +291,7 @@ int main(void) {
         cmocka_unit_test(semantics_101_idle_means_small),
         cmocka_unit_test(semantics_101_idle_means_small_after_remote_frees),
         cmocka_unit_test(semantics_101_idle_means_small_after_a_thread_has_gone),
+        cmocka_unit_test(semantics_030_trim_keeps_about_the_pad),
         cmocka_unit_test(semantics_103_maps_and_address_space_are_bounded),
         cmocka_unit_test(semantics_104_calloc_is_zero_after_purge),
         cmocka_unit_test(semantics_105_fragmentation),

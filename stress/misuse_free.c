@@ -155,6 +155,13 @@ static int end_of_a_block(size_t size) {
     return settled();
 }
 
+static int tail_of_a_shrunk_block(size_t size) {
+    char *ptr = granary_realloc(block_of(size), size / 2);
+    must(ptr != NULL);
+    free_hidden(ptr + size / 2);
+    return settled();
+}
+
 /* ---- 109, 110: not ours, or not given to anybody ---- */
 
 static char a_static_array[64];
@@ -281,6 +288,7 @@ static const struct crime crimes[] = {
     {"108_rest_of_a_slab_48", rest_of_a_slab, 48},
     {"108_end_of_a_block_300000", end_of_a_block, LARGE},
     {"108_end_of_a_block_40M", end_of_a_block, HUGE_},
+    {"108_tail_of_a_shrunk_block_2M", tail_of_a_shrunk_block, 2 * MIB},
     {"109_stack", foreign_stack, 0},
     {"109_stack_misaligned", foreign_stack, 3},
     {"109_static", foreign_static, 0},

@@ -241,6 +241,22 @@ static void semantics_006_007_calloc_is_zero_to_the_usable_size(void **state) {
     }
 }
 
+/* The part that realloc added in place was clean before, and is dirty now. */
+static void semantics_006_calloc_is_zero_where_realloc_grew(void **state) {
+    (void)state;
+    for (size_t size = 600000; size <= 80 * MIB; size += size / 2) {
+        granary_trim();
+        unsigned char *ptr = granary_malloc(size / 2);
+        ptr = granary_realloc(ptr, size);
+        must(ptr != NULL);
+        memset(ptr, 0xff, size);
+        granary_free(ptr);
+        ptr = granary_calloc(1, size);
+        must(ptr != NULL && all_bytes_are(ptr, granary_malloc_usable_size(ptr), 0));
+        granary_free(ptr);
+    }
+}
+
 /* ---- items 26 and 27: the usable size, sized frees ---- */
 
 static void semantics_026_usable_size_is_stable_and_harmless(void **state) {
@@ -363,6 +379,7 @@ int main(void) {
         cmocka_unit_test(semantics_003_free_of_null_does_nothing),
         cmocka_unit_test(semantics_005_contents_survive_random_calls),
         cmocka_unit_test(semantics_006_007_calloc_is_zero_to_the_usable_size),
+        cmocka_unit_test(semantics_006_calloc_is_zero_where_realloc_grew),
         cmocka_unit_test(semantics_026_usable_size_is_stable_and_harmless),
         cmocka_unit_test(semantics_026_nallocx_foretells_the_usable_size),
         cmocka_unit_test(semantics_027_sized_frees_accept_what_was_asked_for),
