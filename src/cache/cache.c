@@ -10,7 +10,7 @@ enum {
     FIRST_ROUNDS = 8,
     HOLD_MAX_BYTES = 64,       /* slabs of larger blocks are let go after each claim: threads share them */
     LEAST_BUDGET = 128 * 1024, /* of a thread, in bytes of blocks in one magazine per class */
-    LEAST_TOTAL = 4 << 20,
+    LEAST_TOTAL = 1 << 20,
     HEAP_SHARE = 8, /* all threads' budget is this part of the heap */
 };
 
@@ -266,7 +266,8 @@ static uint64_t cached_bytes(const struct cache *self) {
 }
 
 void gr_cache_tick(struct cache *self, uint64_t now_ms) {
-    uint32_t now = (uint32_t)(now_ms / CACHE_TICK_MS);
+    /* Time and growth both make a tick: before more memory is taken, what lies idle is looked for. */
+    uint32_t now = (uint32_t)(now_ms / CACHE_TICK_MS) + gr_bins_growth();
     if (!self || GR_LIKELY(now == self->tick))
         return;
     self->tick = now;

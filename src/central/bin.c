@@ -11,7 +11,7 @@ enum {
     COMBINE_ENTRIES = 64, /* bitmap words gathered at once in a return */
     TRIM_WHOLE_SLABS = 4, /* known to be whole before a return looks for them */
     TRIM_LOOKS = 16,      /* slabs looked at then */
-    TICK_LOOKS = 1024,    /* slabs looked at once in a while */
+    TICK_LOOKS = 256,    /* slabs looked at once in a while */
 };
 
 static struct bin {
@@ -21,6 +21,10 @@ static struct bin {
     struct half side;     /* the stack from which trim pops: a hint */
     struct half granules; /* in slabs of the class */
 } bins[CLASSES + 1];
+
+static struct word born_granules; /* in slabs, since the start */
+
+uint32_t gr_bins_growth(void) { return (uint32_t)(word_load_relaxed(&born_granules) / CHUNK_GRANULES); }
 
 static struct half *link_of(void *unused, uint32_t index) {
     (void)unused;
@@ -61,6 +65,7 @@ static bool adopt(struct holding *h, unsigned class, bool may_be_new) {
         if (!may_be_new || !(slab = gr_slab_birth(class, &clean)))
             return false;
         half_add_relaxed(&b->granules, gr_classes[class].granules);
+        word_add_relaxed(&born_granules, gr_classes[class].granules);
         h->budget = gr_classes[class].capacity;
         h->cursor = 0;
         h->clean_from = clean ? 0 : gr_classes[class].capacity;

@@ -5,7 +5,7 @@
 
 enum {
     DEPOT_MOST = 128, /* magazines */
-    DEPOT_LEAST = 4,
+    DEPOT_LEAST = 2,
     DEPOT_SHARE = 8, /* of the class's slabs */
     TICK_MOST = 64,  /* magazines dissolved in one tick */
 };
@@ -13,7 +13,9 @@ enum {
 static struct {
     /* any thread writes */
     GR_LINE struct stack full;
-    struct half low; /* least depth since the last tick: a hint */
+    struct half low;    /* least depth since the last tick */
+    struct half bound;  /* magazines beyond DEPOT_LEAST that it may hold */
+    struct half regret; /* pushes refused since the last tick and not missed since */
 } depots[CLASSES + 1];
 
 static struct half last_tick;
@@ -28,25 +30,40 @@ uint32_t gr_depot_depth(unsigned class) {
     return top ? half_load_relaxed(&gr_magazine_at(top)->depth) : 0;
 }
 
-static uint32_t bound_of(unsigned class) {
+/* The most that the class's slabs allow. */
+static uint32_t share_of(unsigned class) {
     const struct size_class *k = &gr_classes[class];
     size_t share = gr_bin_granules(class) * GRANULE_BYTES / DEPOT_SHARE;
-    return (uint32_t)min_size(max_size(share / ((size_t)k->rounds * k->bytes), DEPOT_LEAST), DEPOT_MOST);
+    return (uint32_t)min_size(share / ((size_t)k->rounds * k->bytes), DEPOT_MOST);
 }
 
 bool gr_depot_push(unsigned class, struct magazine *m) {
     uint32_t depth = gr_depot_depth(class);
-    if (depth >= bound_of(class))
+    if (depth >= DEPOT_LEAST + half_load_relaxed(&depots[class].bound)) {
+        half_store_relaxed(&depots[class].regret, half_load_relaxed(&depots[class].regret) + 1);
         return false;
+    }
     half_store_relaxed(&m->depth, depth + 1);
     stack_push(&depots[class].full, m->id, link_of, NULL); /* [release exchange] */
     return true;
 }
 
+/* A pop missed: had an earlier push not been refused, it would not have. */
+static void missed(unsigned class) {
+    uint32_t regret = half_load_relaxed(&depots[class].regret), bound = half_load_relaxed(&depots[class].bound);
+    if (!regret)
+        return;
+    half_store_relaxed(&depots[class].regret, regret - 1);
+    if (bound < share_of(class))
+        half_store_relaxed(&depots[class].bound, bound + 1);
+}
+
 struct magazine *gr_depot_pop(unsigned class) {
     uint32_t id = stack_pop(&depots[class].full, link_of, NULL); /* [acquire exchange] */
-    if (!id)
+    if (!id) {
+        missed(class);
         return NULL;
+    }
     struct magazine *m = gr_magazine_at(id);
     uint32_t left = half_load_relaxed(&m->depth) - 1;
     if (left < half_load_relaxed(&depots[class].low))
@@ -69,11 +86,13 @@ void gr_depots_tick(uint32_t now) {
     if (last == now || !half_cas_strong_relaxed(&last_tick, &last, now))
         return;
     for (unsigned class = 1; class <= CLASSES; class ++) {
-        uint32_t spare = (half_load_relaxed(&depots[class].low) + 1) / 2;
+        uint32_t spare = (half_load_relaxed(&depots[class].low) + 1) / 2, bound = half_load_relaxed(&depots[class].bound);
         if (spare && done < TICK_MOST) {
             dissolve_some(class, spare);
             done += spare;
         }
+        half_store_relaxed(&depots[class].bound, bound > spare ? bound - spare : 0);
+        half_store_relaxed(&depots[class].regret, 0);
         half_store_relaxed(&depots[class].low, gr_depot_depth(class));
         gr_bin_tick(class);
     }

@@ -1,12 +1,13 @@
 /* central/depot.h -- a class's stack of full magazines.
  *
  * PURPOSE     One compare-and-swap moves a magazine's worth of blocks from thread to thread. Last in, first out: the
- *             warmest go out next. Bounded by a share of the class's slabs, since each block here may keep a slab from being
- *             whole. What lies unused at the bottom goes back with time: the low-water mark tells how much that is.
+ *             warmest go out next. Every block here may keep a slab from being whole, so a depot is as deep as it proves
+ *             useful: the bound grows by one when a pop misses what a refused push has just dissolved, up to a share of the
+ *             class's slabs; what lay unused since the last tick is dissolved by half, and the bound falls with it.
  *
  * INVARIANTS
- *   bounded     A push is refused when the top magazine says that the depot is as deep as the bound. The depth is a hint
- *               written before the push: two pushers may overshoot by one each.
+ *   bounded     A push is refused when the top magazine says that the depot is as deep as the bound. Depth, bound and
+ *               regret are hints: a lost update costs a magazine's trip to the slabs, or one magazine more.
  *
  * EDGES       exchange  push -> pop    the slots and the count of the magazine (by `base/stack.h`)
  */
