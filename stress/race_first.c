@@ -70,7 +70,7 @@ static void process(long number) {
 int main(int argc, char **argv) {
     storm_begin(argc, argv, (struct storm_options){.seconds = 600, .threads = 64, .ops = 1000}, NULL);
     long number = 0;
-    for (; number < storm.ops && !storm_past_end(); number++)
+    for (; number * storm_slowness < storm.ops && !storm_past_end(); number++)
         storm_in_child(process, number, "process");
     printf("%ld processes whose first %ld calls came at once\n", number, storm.threads);
     return 0;
