@@ -1,8 +1,9 @@
 /* gauge.c -- runs a program and writes what it cost: gauge RESULT PRELOAD PROGRAM [ARGUMENT...]
  *
- * RESULT gets one line: wall seconds, CPU seconds of the program and of the children it waited for, and the peak
- * resident KiB of the largest of them. PRELOAD becomes the program's LD_PRELOAD, "" for none. A process keeps, over exec,
- * the peak of the image it was forked from; this one is small, which a Python runner is not.
+ * RESULT gets one line: wall seconds, CPU seconds of the program and of the children it waited for, and the
+ * peak resident KiB of the largest of them. PRELOAD becomes the program's LD_PRELOAD, "" for none. A
+ * process keeps, over exec, the peak of the image it was forked from; this one is small, which a Python
+ * runner is not.
  *
  * Ends as the program ended: its exit status, or 128 + the number of the signal that killed it.
  */
@@ -21,9 +22,7 @@ static double now(void) {
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static double seconds(struct timeval t) {
-    return (double)t.tv_sec + (double)t.tv_usec * 1e-6;
-}
+static double seconds(struct timeval t) { return (double)t.tv_sec + (double)t.tv_usec * 1e-6; }
 
 int main(int argc, char **argv) {
     if (argc < 4) {

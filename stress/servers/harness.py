@@ -6,12 +6,12 @@ A program is a file of programs/ with
     NEEDS      the commands that must exist
     PROVEN     the executables that must be seen to call the library's malloc (command names or base names)
     MEASURED   the same for measure, where load generators run as they are (PROVEN if absent)
-    LIMIT      seconds that one run may take (60 if absent)
-    work(run)       the check: drives the program and returns text that is the same with and without the library
+    LIMIT      seconds that one run may take at most (120 if absent)
+    work(run)       the check: drives the program, returns text that is the same with and without the library
     measure(run)    for --ratio (if absent, the program is not measured): returns a list of Sample
 
-and reaches the system through the Run it is given, so that whatever is started is preloaded, bounded in time, listens
-on 127.0.0.1 only, lives below one temporary directory and is gone at the end.
+and reaches the system through the Run it is given, so that whatever is started is preloaded, bounded in time,
+listens on 127.0.0.1 only, lives below one temporary directory and is gone at the end.
 """
 import ctypes
 import os
@@ -19,6 +19,7 @@ import pwd
 import random
 import re
 import resource
+import shlex
 import shutil
 import signal
 import socket
@@ -27,12 +28,23 @@ import threading
 import time
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# What a user may set to configure an allocator or the loader reaches the programs; the rest of the environment does not.
+# What a user may set to configure an allocator or the loader reaches the programs; nothing else does.
 PASSED_ON = ("GRANARY_", "MALLOC_", "MIMALLOC_", "TCMALLOC_", "GLIBC_TUNABLES", "LD_LIBRARY_PATH")
-FAMILY = ("malloc", "calloc", "realloc", "free", "aligned_alloc", "posix_memalign", "memalign", "malloc_usable_size")
+FAMILY = (
+    "malloc",
+    "calloc",
+    "realloc",
+    "free",
+    "aligned_alloc",
+    "posix_memalign",
+    "memalign",
+    "malloc_usable_size",
+)
 # A line of an allocator on stderr fails a run even if the program went on.
-COMPLAINT = re.compile(r"granary: .*|<jemalloc>: .*|mimalloc: (?:error|warning).*|ERROR: ld\.so: .*"
-                       r"|(?:malloc|free|realloc|munmap_chunk|corrupted)[^\n]*(?:invalid|corrupt|double free)[^\n]*")
+COMPLAINT = re.compile(
+    r"granary: .*|<jemalloc>: .*|mimalloc: (?:error|warning).*|ERROR: ld\.so: .*"
+    r"|(?:malloc|free|realloc|munmap_chunk|corrupted)[^\n]*(?:invalid|corrupt|double free)[^\n]*"
+)
 # How nginx, PostgreSQL, MariaDB and redis write in their logs that one of theirs died.
 DEATH = re.compile(r".*(?:exited on signal|terminated by signal|got signal|crashed by signal).*")
 PR_SET_CHILD_SUBREAPER = 36
@@ -46,6 +58,12 @@ class Failure(Exception):
         self.detail = detail
 
 
+def why(failure):
+    """Any exception in one line."""
+    text = " ".join(str(failure).split())
+    return text if isinstance(failure, Failure) else f"{type(failure).__name__}: {text}"
+
+
 class Allocator:
     """A library to preload; path None is the program as it is."""
 
@@ -56,7 +74,8 @@ class Allocator:
 
 
 class Sample:
-    """One measured figure: `amount` units done in `seconds` of wall time for `cpu` seconds and `peak` KiB of memory."""
+    """One measured figure: `amount` units of work took `seconds` of wall time, `cpu` seconds and `peak`
+    KiB."""
 
     def __init__(self, row, unit, amount, seconds, cpu, peak):
         self.row = row
@@ -70,13 +89,18 @@ def which(name):
     return name if os.path.isabs(name) and os.access(name, os.X_OK) else shutil.which(name, path=PATH)
 
 
+def limit_of(module):
+    return getattr(module, "LIMIT", 120)
+
+
 def adopt_orphans():
     """From here on a grandchild whose parent died is our child, so that cleaning up finds it."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def stat_fields(pid):
-    """/proc/PID/stat after the command name: [0] state, [1] parent, [11] utime, [12] stime, [13] and [14] of children."""
+    """/proc/PID/stat after the command name: 0 state, 1 parent, 11 utime, 12 stime, 13 and 14 those of
+    children."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             return file.read().rpartition(")")[2].split()
@@ -106,6 +130,7 @@ def describe(pid):
                 return file.read().strip("\0\n ")
         except OSError:
             return "?"
+
     return f"{read('comm')}[{pid}] in {read('wchan')}"
 
 
@@ -124,7 +149,11 @@ def ending(status):
     """An exit status in words."""
     if status < 0 or 128 < status < 160:
         number = -status if status < 0 else status - 128
-        return f"killed by {signal.Signals(number).name}" if number in iter(signal.Signals) else f"signal {number}"
+        return (
+            f"killed by {signal.Signals(number).name}"
+            if number in iter(signal.Signals)
+            else f"signal {number}"
+        )
     return f"exit status {status}"
 
 
@@ -177,12 +206,12 @@ class Server:
                     maps = file.read()
             except OSError:
                 continue
-            if maps and path not in maps:       # a process that is ending has no maps any more
+            if maps and path not in maps:  # a process that is ending has no maps any more
                 self.fail(f"{path} is not mapped in {describe(pid)}")
 
     def note_peak(self, whole_tree=False):
-        """Peak memory so far in KiB: VmHWM of the server; of a tree of processes, the anonymous memory of all, as
-        shared pages would count once for each."""
+        """Peak memory so far in KiB: VmHWM of the server; of a tree of processes, the anonymous memory of
+        all, as shared pages would count once for each."""
         if whole_tree:
             self.peak = max(self.peak, sum(status_kib(pid, "RssAnon") for pid in self.pids()))
         else:
@@ -218,7 +247,9 @@ class Run:
         self.dir = directory
         self.tools = tools
         self.allocator = allocator
-        self.measuring = measuring      # None: a check; "witnessed" or "plain": a measurement with and without proof
+        self.measuring = (
+            measuring  # None: a check; "witnessed" or "plain": a measurement with and without proof
+        )
         self.shared = shared or directory
         self.processes = []
         self.servers = []
@@ -247,7 +278,7 @@ class Run:
             return file.read()
 
     def once(self, name, make):
-        """A directory that all rounds of a measurement share: make(path) fills it the first time, without preload."""
+        """A directory that all rounds of a measurement share: make(path) fills it the first time."""
         path = os.path.join(self.shared, name)
         if not os.path.exists(path):
             os.makedirs(path)
@@ -286,7 +317,9 @@ class Run:
 
     def env(self, bare=False, extra=None):
         env = {key: value for key, value in os.environ.items() if key.startswith(PASSED_ON)}
-        env.update(PATH=PATH, HOME=self.dir, TMPDIR=self.path("tmp"), LANG="C.UTF-8", LC_ALL="C.UTF-8", TZ="UTC")
+        env.update(
+            PATH=PATH, HOME=self.dir, TMPDIR=self.path("tmp"), LANG="C.UTF-8", LC_ALL="C.UTF-8", TZ="UTC"
+        )
         if not bare:
             env.update(self.allocator.env)
             env.update(WITNESS_FILE=self.witness_file)
@@ -301,21 +334,30 @@ class Run:
             raise Failure(f"not installed: {argv[0]} (run with --install)")
         who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
         with open(log, "ab") as errors:
-            process = subprocess.Popen([program, *argv[1:]], stdin=stdin or subprocess.DEVNULL,
-                                       stdout=stdout or errors, stderr=errors, cwd=cwd or self.dir,
-                                       env=self.env(bare, env), start_new_session=True, **who)
+            process = subprocess.Popen(
+                [program, *argv[1:]],
+                stdin=stdin or subprocess.DEVNULL,
+                stdout=stdout or errors,
+                stderr=errors,
+                cwd=cwd or self.dir,
+                env=self.env(bare, env),
+                start_new_session=True,
+                **who,
+            )
         self.processes.append(process)
         return process
 
     def forget(self, process):
         self.processes.remove(process)
 
-    def call(self, *argv, stdin=b"", cwd=None, bare=False, env=None, user=None, status=(0,)):
-        """Runs a program to its end and returns what it wrote to stdout."""
+    def call(self, line, *more, stdin=b"", cwd=None, bare=False, env=None, user=None, status=(0,)):
+        """Runs a command to its end and returns what it wrote to stdout: the words of `line`, then `more`
+        as it is."""
+        argv = [*shlex.split(line), *more]
         self.counter += 1
         name = os.path.basename(argv[0])
         log = self.path(f"{self.counter:03}-{name}.err")
-        process = self.spawn([str(item) for item in argv], log, subprocess.PIPE, subprocess.PIPE, cwd, bare, env, user)
+        process = self.spawn(argv, log, subprocess.PIPE, subprocess.PIPE, cwd, bare, env, user)
         out, _ = process.communicate(stdin.encode() if isinstance(stdin, str) else stdin)
         self.forget(process)
         text = out.decode("utf-8", "surrogateescape")
@@ -323,40 +365,43 @@ class Run:
             with open(log, encoding="utf-8", errors="replace") as file:
                 said = file.read()
             last = (said.strip().splitlines() or [""])[-1].strip()[:160]
-            raise Failure(f"{name}: {ending(process.returncode)}" + (f": {last}" if last else ""), tail(said or text))
+            raise Failure(
+                f"{name}: {ending(process.returncode)}" + (f": {last}" if last else ""), tail(said or text)
+            )
         return text
 
-    def generate(self, *argv, **options):
+    def generate(self, line, *more):
         """A load generator: preloaded like the rest in a check, as it is in a measurement."""
-        return self.call(*argv, bare=self.measuring is not None, **options)
+        return self.call(line, *more, bare=self.measuring is not None)
 
-    def gauge(self, row, unit, amount, *argv, **options):
-        """A Sample of one program that does `amount` units of work."""
-        result = self.path("gauge")
-        env = {**options.pop("env", {}), "LD_PRELOAD": ""}
-        self.call(self.tools["gauge"], result, self.preload(), which(argv[0]), *argv[1:], env=env, **options)
+    def gauge(self, row, unit, amount, line, *more, env=None):
+        """A Sample of one command that does `amount` units of work."""
+        program, *rest = shlex.split(line)
+        env = {**(env or {}), "LD_PRELOAD": ""}
+        self.call(
+            self.tools["gauge"], self.path("gauge"), self.preload(), which(program), *rest, *more, env=env
+        )
         wall, cpu, peak = self.read("gauge").split()
         return Sample(row, unit, amount, float(wall), float(cpu), int(peak))
 
     def serve(self, command, ready, name=None, cwd=None, env=None, user=None, attempts=3):
-        """Starts a server: command(port) is its argument list, ready(port) is true once it answers. A port that somebody
-        else took in between makes it end at once; then the next one is tried."""
+        """Starts a server: command(port) is its command line, ready(port) is true once it answers. A port
+        that somebody else took in between makes it end at once; then another one is tried."""
         for attempt in range(attempts):
             port = free_port()
-            argv = [str(item) for item in command(port)]
+            argv = shlex.split(command(port))
             self.counter += 1
-            log = self.path(f"{self.counter:03}-{os.path.basename(argv[0])}.log")
-            server = Server(self, self.spawn(argv, log, cwd=cwd, env=env, user=user),
-                            name or os.path.basename(argv[0]), port, log)
-            for _ in range(2000):
-                if server.process.poll() is not None:
-                    break
+            name = name or os.path.basename(argv[0])
+            log = self.path(f"{self.counter:03}-{name}.log")
+            server = Server(self, self.spawn(argv, log, cwd=cwd, env=env, user=user), name, port, log)
+            patience = time.monotonic() + 30
+            while server.process.poll() is None:
                 if ready(port):
                     self.servers.append(server)
                     return server
+                if time.monotonic() > patience:
+                    server.fail("does not answer")
                 time.sleep(0.01)
-            else:
-                server.fail("does not answer after 20 s")
             if attempt + 1 == attempts or "in use" not in server.said().lower():
                 server.fail(f"does not start, {ending(server.process.returncode)}")
             self.forget(server.process)
@@ -370,6 +415,7 @@ class Run:
         def watch():
             while not over.wait(0.2):
                 server.note_peak(whole_tree)
+
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
         try:
@@ -416,7 +462,8 @@ class Run:
                     raise Failure(f"{name[4:-4]}: {found.group().strip()[:300]}", tail(said))
 
     def check_deaths(self, consequence):
-        """After a failure: a server that died, or lost a worker, is the cause and what its clients saw only a consequence."""
+        """After a failure: a server that died, or lost a worker, is the cause; what its clients saw
+        follows."""
         for server in self.servers:
             status = server.process.poll()
             if status is not None and status not in (0, -signal.SIGKILL):
@@ -441,8 +488,10 @@ class Run:
             seen.add(os.path.basename(exe))
         for name in proven:
             path = which(name)
-            self.want(name in seen or (path and os.path.realpath(path) in seen),
-                      f"no proof that {name} ran with the library: it is not among {len(lines)} images seen")
+            self.want(
+                name in seen or (path and os.path.realpath(path) in seen),
+                f"no proof that {name} ran with the library: it is not among {len(lines)} images seen",
+            )
 
 
 def same_file(one, other):
@@ -468,7 +517,8 @@ def reap(patience=0.0):
 
 
 def free_port():
-    """A TCP port of 127.0.0.1 that is free now, below the range that outgoing connections take theirs from."""
+    """A TCP port of 127.0.0.1 that is free now, below the range from which outgoing connections take
+    theirs."""
     while True:
         port = random.randrange(15000, 32000)
         with socket.socket() as probe:

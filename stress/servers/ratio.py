@@ -1,7 +1,7 @@
-"""ratio.py -- the --ratio mode of run: every program under every allocator, round by round, and the table of medians.
+"""ratio.py -- the --ratio mode of run: every program under every allocator in turn; a table of medians.
 
-The base is glibc, preloaded like the others: the loader does the same work for each, and a program that is linked with
-an allocator of its own (Debian's redis with jemalloc) is measured with glibc's all the same.
+The base is glibc, preloaded like the others: the loader does the same work for each, and a program that is
+linked with an allocator of its own (Debian's redis with jemalloc) is measured with glibc's all the same.
 """
 import json
 import os
@@ -11,6 +11,13 @@ import sys
 
 import harness
 from harness import Allocator, Failure, Run
+
+
+LEGEND = """{names} in turn, {rounds} rounds. Medians; spread is (max - min) / median.
+speed   rate over glibc's: more is better
+cpu     CPU seconds for the same work over glibc's: less is better
+memory  peak over glibc's: less is better. Peak is VmHWM; of several processes, the anonymous memory of all
+"""
 
 
 def glibc():
@@ -25,10 +32,12 @@ def glibc():
 def sample(module, directory, tools, allocator, shared, measuring, limit, bounded):
     run = Run(directory, tools, allocator, measuring, shared)
     try:
+
         def action():
             samples = module.measure(run)
             run.check_orphans()
             return samples
+
         samples = bounded(run, limit, action)
         run.check_complaints()
         if measuring == "witnessed":
@@ -44,8 +53,10 @@ def progress(text):
 
 
 def measure_program(name, module, top, tools, allocators, rounds, limit, bounded):
-    """({row: {allocator: [Sample of round 1, ...]}}, {allocator: what went wrong with it}). A round nobody counts comes first: it proves with the witness that
-    each allocator is the one in use, and warms the machine's caches."""
+    """({row: {allocator: [Sample of round 1, ...]}}, {allocator: what went wrong with it}).
+
+    A round that nobody counts comes first: it proves with the witness that each allocator is the one in use, and
+    warms the caches of the machine."""
     shared = os.path.join(top, name + "-shared")
     os.makedirs(shared)
     os.chmod(shared, 0o755)
@@ -58,8 +69,10 @@ def measure_program(name, module, top, tools, allocators, rounds, limit, bounded
                 measuring = "plain" if number else "witnessed"
                 progress(f"{name} {number}/{rounds} {allocator.name}")
                 try:
-                    samples = sample(module, os.path.join(top, name), tools, allocator, shared, measuring, limit, bounded)
-                except (Failure, OSError) as failure:
+                    samples = sample(
+                        module, os.path.join(top, name), tools, allocator, shared, measuring, limit, bounded
+                    )
+                except Exception as failure:
                     failures[allocator.name] = failure
                     for by_allocator in rows.values():
                         by_allocator.pop(allocator.name, None)
@@ -81,33 +94,51 @@ def spread(samples, field):
     return (max(values) - min(values)) / statistics.median(values)
 
 
-HEADER = (f"{'row':<16} {'allocator':<12} {'rate':>11} {'unit':<9} {'spread':>6} {'speed':>6} {'cpu':>6} "
-          f"{'spread':>6} {'peak MiB':>9} {'memory':>6}")
+def line(row, name, rate, unit, rate_spread, speed, cpu, cpu_spread, peak, memory):
+    print(
+        f"{row:<16} {name:<12} {rate:>9} {unit:<6} {rate_spread:>6} {speed:>6} {cpu:>6} {cpu_spread:>6} "
+        f"{peak:>8} {memory:>6}".rstrip(),
+        flush=True,
+    )
 
 
 def print_row(row, by_allocator, base):
     """One line for each allocator: its medians, and their ratios to the base's."""
     for name, samples in by_allocator.items():
-        over = {field: median(samples, field) / median(by_allocator[base], field) for field in ("rate", "cpu", "peak")}
+        speed, cpu, memory = (
+            f"{median(samples, field) / median(by_allocator[base], field):.3f}"
+            for field in ("rate", "cpu", "peak")
+        )
         rate = median(samples, "rate")
         digits = 3 if rate < 10 else 1 if rate < 1000 else 0
-        print(f"{row:<16} {name:<12} {rate:>11.{digits}f} {samples[0].unit + '/s':<9} {spread(samples, 'rate'):>6.1%} "
-              f"{over['rate']:>6.3f} {over['cpu']:>6.3f} {spread(samples, 'cpu'):>6.1%} "
-              f"{median(samples, 'peak') / 1024:>9.1f} {over['peak']:>6.3f}", flush=True)
+        line(
+            row,
+            name,
+            f"{rate:.{digits}f}",
+            samples[0].unit + "/s",
+            f"{spread(samples, 'rate'):.1%}",
+            speed,
+            cpu,
+            f"{spread(samples, 'cpu'):.1%}",
+            f"{median(samples, 'peak') / 1024:.1f}",
+            memory,
+        )
 
 
 def geometric_mean(rows, name, base, field):
-    ratios = [median(one[name], field) / median(one[base], field) for one in rows.values() if name in one and base in one]
+    ratios = [
+        median(one[name], field) / median(one[base], field)
+        for one in rows.values()
+        if name in one and base in one
+    ]
     return statistics.geometric_mean(ratios) if ratios else float("nan")
 
 
 def measure_all(chosen, top, tools, allocator, peers, options, bounded):
     base = glibc()
     allocators = [base, allocator, *peers]
-    print(f"{options.rounds} rounds, {' '.join(one.name for one in allocators)} in turn; medians, spread = (max - min) / "
-          "median.\nspeed: rate over glibc's, more is better. cpu: CPU seconds for the same work over glibc's, less is "
-          "better.\nmemory: peak over glibc's, less is better (peak: VmHWM; of several processes, their anonymous memory).\n")
-    print(HEADER, flush=True)
+    print(LEGEND.format(rounds=options.rounds, names=", ".join(one.name for one in allocators)))
+    line("row", "allocator", "rate", "unit", "spread", "speed", "cpu", "spread", "peak MiB", "memory")
     rows, failed = {}, 0
     for name, module in chosen.items():
         lacking = [need for need in module.NEEDS if not harness.which(need)]
@@ -115,11 +146,13 @@ def measure_all(chosen, top, tools, allocator, peers, options, bounded):
             failed += 1
             print(f"FAIL {name} not installed: {', '.join(lacking)} (run with --install)", flush=True)
             continue
-        limit = getattr(module, "LIMIT", 60) * options.patience
-        found, failures = measure_program(name, module, top, tools, allocators, options.rounds, limit, bounded)
+        limit = harness.limit_of(module) * options.patience
+        found, failures = measure_program(
+            name, module, top, tools, allocators, options.rounds, limit, bounded
+        )
         for label, failure in failures.items():
             failed += 1
-            print(f"FAIL {name} with {label}: {' '.join(str(failure).split())}", flush=True)
+            print(f"FAIL {name} with {label}: {harness.why(failure)}", flush=True)
             if getattr(failure, "detail", ""):
                 print("    " + failure.detail.replace("\n", "\n    "), file=sys.stderr, flush=True)
         if base.name not in failures:
@@ -127,13 +160,23 @@ def measure_all(chosen, top, tools, allocator, peers, options, bounded):
                 print_row(row, by_allocator, base.name)
             rows.update(found)
     for one in allocators[1:]:
-        means = {field: geometric_mean(rows, one.name, base.name, field) for field in ("rate", "cpu", "peak")}
-        print(f"{'geometric mean':<16} {one.name:<12} {'':>11} {'':<9} {'':>6} {means['rate']:>6.3f} {means['cpu']:>6.3f} "
-              f"{'':>6} {'':>9} {means['peak']:>6.3f}")
+        speed, cpu, memory = (
+            f"{geometric_mean(rows, one.name, base.name, field):.3f}" for field in ("rate", "cpu", "peak")
+        )
+        line("geometric mean", one.name, "", "", "", speed, cpu, "", "", memory)
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
-            json.dump({"rounds": options.rounds, "base": base.name,
-                       "allocators": {one.name: {"path": one.path, "env": one.env} for one in allocators},
-                       "rows": {row: {name: [vars(one) for one in samples] for name, samples in by_allocator.items()}
-                                for row, by_allocator in rows.items()}}, file, indent=1)
+            json.dump(
+                {
+                    "rounds": options.rounds,
+                    "base": base.name,
+                    "allocators": {one.name: {"path": one.path, "env": one.env} for one in allocators},
+                    "rows": {
+                        row: {name: [vars(one) for one in samples] for name, samples in by_allocator.items()}
+                        for row, by_allocator in rows.items()
+                    },
+                },
+                file,
+                indent=1,
+            )
     return 1 if failed or not rows else 0

@@ -1,13 +1,14 @@
 /* witness.c -- tells whose malloc a program really calls.
  *
- * Preloaded in front of the library under test; it defines none of the family itself. Every program image that starts
- * appends one line to the file named by WITNESS_FILE: its executable, then name=object for each function of the
- * family, all after tabs. A name is looked up as the program's own calls are bound (the executable first, then the
- * preloaded objects, then the rest), so an allocator inside the executable or a library that wins over the preload
- * shows up here, which a look at the map of the process alone would not tell. A child of fork has its parent's
- * bindings and writes nothing.
+ * Preloaded in front of the library under test; it defines none of the family itself. Every program image
+ * that starts appends one line to the file named by WITNESS_FILE: its executable, then name=object for each
+ * function of the family, all after tabs. A name is looked up as the program's own calls are bound (the
+ * executable first, then the preloaded objects, then the rest), so an allocator inside the executable or a
+ * library that wins over the preload shows up here, which a look at the map of the process alone would not
+ * tell. A child of fork has its parent's bindings and writes nothing.
  *
- * The line goes out by one write in append mode: programs that start at the same moment do not mix their lines.
+ * The line goes out by one write in append mode: programs that start at the same moment do not mix their
+ * lines.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -43,8 +44,8 @@ static const char *home_of(const char *name) {
     if (found == NULL || dladdr1(found, &info, (void **)&symbol, RTLD_DL_SYMENT) == 0) {
         return "nowhere";
     }
-    // An executable at fixed addresses that takes the address of malloc stands for it with its own jump to it: an
-    // undefined symbol with a value. Its calls go where the search would have ended without that.
+    // An executable at fixed addresses that takes the address of malloc stands for it with its own jump to it:
+    // an undefined symbol with a value. Its calls go where the search would have ended without that.
     if (symbol != NULL && symbol->st_shndx == SHN_UNDEF) {
         found = dlsym(RTLD_NEXT, name);
         if (found == NULL || dladdr(found, &info) == 0) {

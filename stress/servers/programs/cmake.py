@@ -27,7 +27,10 @@ foreach(i RANGE 1 12)
   add_test(NAME part${i} COMMAND program ${i})
 endforeach()
 add_library(parts STATIC ${parts})
-file(WRITE ${CMAKE_BINARY_DIR}/main.c "#include <stdlib.h>\nint part3(void); int main(int c, char **v) { return c != 2 || atoi(v[1]) < part3() - 2; }\n")
+file(WRITE ${CMAKE_BINARY_DIR}/main.c "#include <stdlib.h>
+int part3(void);
+int main(int count, char **words) { return count != 2 || atoi(words[1]) < part3() - 2; }
+")
 add_executable(program ${CMAKE_BINARY_DIR}/main.c)
 target_link_libraries(program parts)
 """

@@ -1,4 +1,5 @@
-"""lua: tables, closures, coroutines, string building and patterns under the incremental and the generational collector."""
+"""lua: tables, coroutines, string building, patterns and weak tables, collected incrementally and by
+generations."""
 PACKAGES = ("lua5.4",)
 NEEDS = ("lua5.4",)
 PROVEN = ("lua5.4",)
@@ -30,7 +31,9 @@ local function round(mode)
     print(#growing, hash(growing))
     local makers = {}
     for n = 1, 300 do
-        makers[n] = coroutine.wrap(function() for i = 1, 40 do coroutine.yield(("m%d-%d"):format(n, i):rep(i)) end end)
+        makers[n] = coroutine.wrap(function()
+            for i = 1, 40 do coroutine.yield(("m%d-%d"):format(n, i):rep(i)) end
+        end)
     end
     local total = 0
     for _ = 1, 40 do for n = 1, 300 do total = total + #makers[n]() end end

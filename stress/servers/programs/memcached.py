@@ -1,4 +1,5 @@
-"""memcached: processes that store, read back, replace and delete values of 1 B to 400 KiB over many connections, all verified."""
+"""memcached: processes store, read, replace and delete values of 1 B to 400 KiB over many connections; all
+verified."""
 import random
 import signal
 import socket
@@ -25,7 +26,9 @@ class Client:
         self.reader = self.socket.makefile("rb", 1 << 16)
 
     def store(self, verb, items):
-        self.socket.sendall(b"".join(b"%b %b 0 0 %d\r\n%b\r\n" % (verb, key, len(data), data) for key, data in items))
+        self.socket.sendall(
+            b"".join(b"%b %b 0 0 %d\r\n%b\r\n" % (verb, key, len(data), data) for key, data in items)
+        )
         return [self.reader.readline() for _ in items]
 
     def get(self, keys):
@@ -60,13 +63,17 @@ def load(port, worker):
         asked = [numbers.randrange(1500) for _ in range(40)]
         found = client.get([name(key) for key in asked])
         for key in asked:
-            assert found.get(name(key)) == expected.get(key), f"key {key} of worker {worker} is wrong in step {step}"
+            assert found.get(name(key)) == expected.get(
+                key
+            ), f"key {key} of worker {worker} is wrong in step {step}"
             total += len(expected.get(key, b""))
         if step % 5 == 0:
             for key, said in zip(keys, client.ask([b"delete " + name(key) for key in keys])):
                 assert said == b"DELETED\r\n", "delete"
                 del expected[key]
-            assert client.store(b"append", [(name(keys[0]), b"x")]) == [b"NOT_STORED\r\n"], "append to nothing"
+            assert client.store(b"append", [(name(keys[0]), b"x")]) == [
+                b"NOT_STORED\r\n"
+            ], "append to nothing"
         if step % 7 == 0 and expected:
             key = max(expected)
             if len(expected[key]) < 100000:
@@ -80,17 +87,19 @@ def load(port, worker):
             for other in others:
                 other.close()
             client = Client(port)
-    counter = name(10 ** 6)
+    counter = name(10**6)
     client.store(b"set", [(counter, b"0")])
     assert client.ask([b"incr %b 3" % counter] * 500)[-1] == b"1500\r\n", "incr"
     for key, data in expected.items():
-        assert client.get([name(key)]).get(name(key)) == data, f"key {key} of worker {worker} is wrong at the end"
+        assert (
+            client.get([name(key)]).get(name(key)) == data
+        ), f"key {key} of worker {worker} is wrong at the end"
     print(f"worker {worker} {len(expected)} keys {total} bytes read")
 
 
 def serve(run):
     user = run.user()
-    as_user = ["-u", user.pw_name] if user else []
+    as_user = f"-u {user.pw_name}" if user else ""
 
     def ready(port):
         try:
@@ -98,8 +107,10 @@ def serve(run):
             return client.ask([b"version"])[0].startswith(b"VERSION")
         except OSError:
             return False
-    return run.serve(lambda port: ["memcached", "-l", "127.0.0.1", "-p", port, "-U", 0, "-m", 512, "-t", 4, "-c", 2000, *as_user],
-                     ready)
+
+    return run.serve(
+        lambda port: f"memcached -l 127.0.0.1 -p {port} -U 0 -m 512 -t 4 -c 2000 {as_user}", ready
+    )
 
 
 def work(run):
@@ -107,15 +118,22 @@ def work(run):
     processes = []
     for worker in range(WORKERS):
         with open(run.path(f"worker{worker}"), "wb") as out:
-            processes.append(run.spawn(["/usr/bin/python3", __file__, str(server.port), str(worker)],
-                                       run.path(f"{worker:03}-worker.err"), stdout=out))
+            processes.append(
+                run.spawn(
+                    ["/usr/bin/python3", __file__, str(server.port), str(worker)],
+                    run.path(f"{worker:03}-worker.err"),
+                    stdout=out,
+                )
+            )
     for worker, process in enumerate(processes):
         if process.wait() != 0:
-            run.fail(f"worker {worker} failed: {run.read(f'{worker:03}-worker.err').decode().strip().splitlines()[-1:]}")
+            said = run.read(f"{worker:03}-worker.err").decode().strip().splitlines()
+            run.fail(f"worker {worker} failed: {said[-1] if said else ''}")
         run.forget(process)
     server.check_maps()
-    said = run.generate("memcaslap", "-s", f"127.0.0.1:{server.port}", "-T", 2, "-c", 32, "-x", 40000, "-v", 1.0)
-    run.want("Ops: 40000" in said and "verify_failed: 0" in said and "verify_misses: 0" in said, "memcaslap read wrong values", said)
+    said = run.generate(f"memcaslap -s 127.0.0.1:{server.port} -T 2 -c 32 -x 40000 -v 1.0")
+    for part in ("Ops: 40000", "verify_failed: 0", "verify_misses: 0"):
+        run.want(part in said, f"memcaslap does not say {part}", said)
     client = Client(server.port)
     client.socket.sendall(b"stats\r\n")
     stats = list(iter(client.reader.readline, b"END\r\n"))
@@ -131,7 +149,7 @@ def measure(run):
     def get_and_set():
         amount = 120000
         start = time.monotonic()
-        run.generate("memcaslap", "-s", f"127.0.0.1:{server.port}", "-T", 1, "-c", 32, "-x", amount)
+        run.generate(f"memcaslap -s 127.0.0.1:{server.port} -T 1 -c 32 -x {amount}")
         return amount / 1000, time.monotonic() - start
 
     def connections():
@@ -144,8 +162,11 @@ def measure(run):
             for client in clients:
                 client.close()
         return amount / 1000, time.monotonic() - start
-    samples = [run.load(server, "memcached", "k", False, get_and_set),
-               run.load(server, "memcached conns", "k", False, connections)]
+
+    samples = [
+        run.load(server, "memcached", "k", False, get_and_set),
+        run.load(server, "memcached conns", "k", False, connections),
+    ]
     server.stop()
     return samples
 

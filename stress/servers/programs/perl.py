@@ -1,4 +1,5 @@
-"""perl: hashes, sorts, regular expressions, growing strings, interpreter threads, and forks that talk through pipes."""
+"""perl: hashes, sorts, regular expressions, growing strings, interpreter threads, forks that answer by
+pipes."""
 PACKAGES = ("perl",)
 NEEDS = ("perl",)
 PROVEN = ("perl",)
@@ -9,7 +10,8 @@ $| = 1;
 my %count;
 for my $i (1 .. 80_000) { $count{"word" . ($i * 7919 % 20011)} += $i % 13; }
 my @order = sort { $count{$b} <=> $count{$a} || $a cmp $b } keys %count;
-print "hash ", scalar(@order), " ", join(",", @order[0 .. 4]), " ", md5_hex(join "\n", map { "$_ $count{$_}" } @order), "\n";
+print "hash ", scalar(@order), " ", join(",", @order[0 .. 4]), "\n";
+print md5_hex(join "\n", map { "$_ $count{$_}" } @order), "\n";
 
 my $text = '';
 $text .= "item $_: " . ('z' x ($_ % 40)) . "\n" for 1 .. 20_000;
@@ -26,7 +28,12 @@ for my $i (1 .. 15_000) {
 }
 my $copy = thaw(freeze(dclone(\%tree)));
 %tree = ();
-sub leaves { my $at = shift; my $n = 0; $n += $_ eq 'leaf' ? @{$at->{$_}} : leaves($at->{$_}) for keys %$at; $n }
+sub leaves {
+    my $at = shift;
+    my $n = 0;
+    $n += $_ eq 'leaf' ? @{$at->{$_}} : leaves($at->{$_}) for keys %$at;
+    return $n;
+}
 print "tree ", leaves($copy), "\n";
 
 my @threads = map { my $n = $_; threads->create(sub {

@@ -1,4 +1,5 @@
-"""python3: JSON, big dictionaries, threads, subprocesses and multiprocessing by fork, with and without its own arenas."""
+"""python3: JSON, dictionaries, threads, subprocesses, forks beside threads; with its own arenas and all
+from malloc."""
 PACKAGES = ("python3",)
 NEEDS = ("/usr/bin/python3",)
 PROVEN = ("/usr/bin/python3",)
@@ -141,5 +142,7 @@ def work(run):
 def measure(run):
     path = run.write("load.py", LOAD)
     env = {"PYTHONHASHSEED": "0"}
-    return [run.gauge("python", "run", 1, "/usr/bin/python3", path, env=env),
-            run.gauge("python malloc", "run", 1, "/usr/bin/python3", path, env={**env, "PYTHONMALLOC": "malloc"})]
+    return [
+        run.gauge("python", "run", 1, "/usr/bin/python3", path, env=env),
+        run.gauge("python malloc", "run", 1, "/usr/bin/python3", path, env={**env, "PYTHONMALLOC": "malloc"}),
+    ]

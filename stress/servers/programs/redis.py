@@ -1,4 +1,5 @@
-"""redis: benchmark of every type with io threads, keys checked around BGSAVE, BGREWRITEAOF, lazy frees and a restart."""
+"""redis: a benchmark of every type; keys checked around BGSAVE, BGREWRITEAOF, lazy frees, a restart and io
+threads."""
 import re
 import signal
 import socket
@@ -9,7 +10,6 @@ PACKAGES = ("redis-server", "redis-tools")
 NEEDS = ("redis-server", "redis-benchmark")
 PROVEN = ("redis-server", "redis-benchmark")
 MEASURED = ("redis-server",)
-LIMIT = 90
 KEYS = 12000
 
 
@@ -68,9 +68,14 @@ def ready(port):
         return False
 
 
-def serve(run, *options):
-    return run.serve(lambda port: ["redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", run.dir, "--save", "",
-                                   "--daemonize", "no", "--appendonly", "no", *options], ready, name="redis-server")
+def serve(run, options=""):
+    def command(port):
+        return (
+            f"redis-server --port {port} --bind 127.0.0.1 --dir {run.dir} --save '' --daemonize no "
+            f"--appendonly no {options}"
+        )
+
+    return run.serve(command, ready, name="redis-server")
 
 
 def wait_for(client, key, result):
@@ -81,7 +86,7 @@ def wait_for(client, key, result):
 
 def store(client, expected, keys, version):
     for start in range(0, len(keys), 200):
-        batch = keys[start:start + 200]
+        batch = keys[start : start + 200]
         answers = client.ask(*(("SET", f"key:{key}", value(key, version)) for key in batch))
         client.run.want(set(answers) == {b"OK"}, f"SET answered {answers[0]!r}")
         expected.update((key, value(key, version)) for key in batch)
@@ -99,39 +104,54 @@ def verify(client, expected, when):
 
 
 def other_types(client):
-    """Hashes, lists, sets, sorted sets and streams that grow out of their compact encodings; returns what they hold."""
+    """Values of all types that grow out of their compact encodings; returns what they hold in the end."""
     for n in range(40):
-        client.ask(*(("HSET", f"hash:{n}", f"field{i}", "v" * (i % 120)) for i in range(n * 8)),
-                   *(("RPUSH" if i % 2 else "LPUSH", f"list:{n}", "item" * (i % 60)) for i in range(n * 8)),
-                   *(("SADD", f"set:{n}", i if n % 2 else f"member{i}") for i in range(n * 20)),
-                   *(("ZADD", f"zset:{n}", i * 7919 % 613, f"member{i}") for i in range(n * 8)),
-                   *(("XADD", f"stream:{n}", f"{i + 1}-0", "field", "x" * (i % 90)) for i in range(n * 4)),
-                   *(("APPEND", f"string:{n}", "part " * (i % 40)) for i in range(100)),
-                   *(("HDEL", f"hash:{n}", f"field{i}") for i in range(0, n * 8, 3)),
-                   *(("LPOP", f"list:{n}") for i in range(n * 3)),
-                   *(("SREM", f"set:{n}", i) for i in range(0, n * 20, 7)),
-                   ("SETRANGE", f"string:{n}", n * 3000, "end"))
-    said = client.one("EVAL", "local s = {} for i = 1, 20000 do s[i] = string.rep('x', i % 50) .. i end "
-                      "redis.call('SET', 'from lua', table.concat(s)) return #table.concat(s)", 0)
+        client.ask(
+            *(("HSET", f"hash:{n}", f"field{i}", "v" * (i % 120)) for i in range(n * 8)),
+            *(("RPUSH" if i % 2 else "LPUSH", f"list:{n}", "item" * (i % 60)) for i in range(n * 8)),
+            *(("SADD", f"set:{n}", i if n % 2 else f"member{i}") for i in range(n * 20)),
+            *(("ZADD", f"zset:{n}", i * 7919 % 613, f"member{i}") for i in range(n * 8)),
+            *(("XADD", f"stream:{n}", f"{i + 1}-0", "field", "x" * (i % 90)) for i in range(n * 4)),
+            *(("APPEND", f"string:{n}", "part " * (i % 40)) for i in range(100)),
+            *(("HDEL", f"hash:{n}", f"field{i}") for i in range(0, n * 8, 3)),
+            *(("LPOP", f"list:{n}") for i in range(n * 3)),
+            *(("SREM", f"set:{n}", i) for i in range(0, n * 20, 7)),
+            ("SETRANGE", f"string:{n}", n * 3000, "end"),
+        )
+    said = client.one(
+        "EVAL",
+        "local s = {} for i = 1, 20000 do s[i] = string.rep('x', i % 50) .. i end "
+        "redis.call('SET', 'from lua', table.concat(s)) return #table.concat(s)",
+        0,
+    )
     checksum = 0
     for n in range(40):
-        for answer in client.ask(("HVALS", f"hash:{n}"), ("LRANGE", f"list:{n}", 0, -1), ("ZRANGE", f"zset:{n}", 0, -1),
-                                 ("SORT", f"set:{n}", "ALPHA"), ("XRANGE", f"stream:{n}", "-", "+"), ("GET", f"string:{n}")):
+        for answer in client.ask(
+            ("HVALS", f"hash:{n}"),
+            ("LRANGE", f"list:{n}", 0, -1),
+            ("ZRANGE", f"zset:{n}", 0, -1),
+            ("SORT", f"set:{n}", "ALPHA"),
+            ("XRANGE", f"stream:{n}", "-", "+"),
+            ("GET", f"string:{n}"),
+        ):
             if isinstance(answer, list) and answer and isinstance(answer[0], bytes):
-                answer = sorted(answer)     # hash tables are in the order of a random seed
+                answer = sorted(answer)  # hash tables are in the order of a random seed
             checksum = zlib.crc32(repr(answer).encode(), checksum)
     return f"{checksum} {said} {client.one('DBSIZE')}"
 
 
 def benchmark(run, server, requests, rows, tests):
-    said = run.generate("redis-benchmark", "-p", server.port, "-n", requests, "-r", 5000, "-d", 300, "-P", 8, "-c", 30, "--threads",
-                        2, "--csv", "-t", tests)
-    run.want(len(re.findall(r'^"[A-Z].*?","[1-9]', said, re.MULTILINE)) == rows, "a benchmark did not run", said)
+    said = run.generate(
+        f"redis-benchmark -p {server.port} -n {requests} -r 5000 -d 300 -P 8 -c 30 --threads 2 --csv -t {tests}"
+    )
+    done = re.findall(r'^"[A-Z].*?","[1-9]', said, re.MULTILINE)
+    run.want(len(done) == rows, "a benchmark did not run", said)
 
 
 def work(run):
     server = serve(run)
-    benchmark(run, server, 8000, 15, "set,get,incr,lpush,rpush,lpop,rpop,sadd,hset,spop,zadd,zpopmin,lrange_100,mset")
+    tests = "set,get,incr,lpush,rpush,lpop,rpop,sadd,hset,spop,zadd,zpopmin,lrange_100,mset"
+    benchmark(run, server, 8000, 15, tests)
     server.check_maps()
     client = Client(server.port, run)
     client.ask(("FLUSHALL", "ASYNC"))
@@ -156,11 +176,12 @@ def work(run):
     client.ask(("MEMORY", "PURGE"), ("MEMORY", "DOCTOR"), ("MEMORY", "USAGE", "hash:39"))
     client.one("BGSAVE")
     wait_for(client, "rdb_bgsave_in_progress", "rdb_last_bgsave_status")
-    for number in range(300):       # connections that come and go
-        run.want(Client(server.port, run).one("GET", f"key:{number}") == expected.get(number), "wrong in a new connection")
+    for number in range(300):  # connections that come and go
+        answer = Client(server.port, run).one("GET", f"key:{number}")
+        run.want(answer == expected.get(number), f"key {number} is wrong in a connection of its own")
     server.stop()
 
-    server = serve(run, "--io-threads", 2, "--io-threads-do-reads", "yes")
+    server = serve(run, "--io-threads 2 --io-threads-do-reads yes")
     client = Client(server.port, run)
     lines.append(f"restarted {verify(client, expected, 'after the restart')} {client.one('DBSIZE')}")
     client.one("FLUSHALL")
@@ -171,19 +192,27 @@ def work(run):
     return "\n".join(lines)
 
 
-def rate(run, server, row, requests, *options):
+def rate(run, server, row, requests, options):
     def generator():
-        said = run.generate("redis-benchmark", "-p", server.port, "-n", requests, "-c", 32, "-P", 16, "-r", 200000, "--csv", *options)
+        said = run.generate(
+            f"redis-benchmark -p {server.port} -n {requests} -c 32 -P 16 -r 200000 --csv {options}"
+        )
         per_second = float(said.splitlines()[-1].split('","')[1])
         return requests / 1000, requests / per_second
+
     return run.load(server, row, "k", False, generator)
 
 
 def measure(run):
     server = serve(run)
-    samples = [rate(run, server, "redis set", 600_000, "-t", "set", "-d", 400),
-               rate(run, server, "redis get", 600_000, "-t", "get"),
-               rate(run, server, "redis lists", 400_000, "lpush", "list:__rand_int__", "an item of some length and more"),
-               rate(run, server, "redis hashes", 400_000, "hset", "hash:__rand_int__", "field __rand_int__", "value __rand_int__")]
+    field = "hset hash:__rand_int__ 'field __rand_int__' 'value __rand_int__'"
+    samples = [
+        rate(run, server, "redis set", 600_000, "-t set -d 400"),
+        rate(run, server, "redis get", 600_000, "-t get"),
+        rate(
+            run, server, "redis lists", 400_000, "lpush list:__rand_int__ 'an item of some length and more'"
+        ),
+        rate(run, server, "redis hashes", 400_000, field),
+    ]
     server.stop()
     return samples

@@ -1,4 +1,5 @@
-"""ruby: garbage collection at every allocation and by compaction, threads, fibers, fork, Marshal, JSON, big strings."""
+"""ruby: collection at every allocation and by compaction, threads, fibers, forks, Marshal, JSON, big
+strings."""
 PACKAGES = ("ruby",)
 NEEDS = ("ruby",)
 PROVEN = ("ruby",)
@@ -50,7 +51,8 @@ GC.compact if GC.respond_to?(:compact)
 puts "compact #{digest(objects)}"
 
 fibers = (1..500).map { |n| Fiber.new { 5.times { |i| Fiber.yield "f#{n}" * i }; n } }
-puts "fibers #{6.times.map { fibers.map(&:resume).hash.class }.uniq.inspect} #{fibers.sum { |f| f.alive? ? 1 : 0 }}"
+6.times { fibers.each(&:resume) }
+puts "fibers #{fibers.count(&:alive?)}"
 
 children = 6.times.map do |n|
   reader, writer = IO.pipe
@@ -78,7 +80,9 @@ require 'json'
 store = {}
 total = 0
 60.times do |i|
-  rows = (0...300).map { |j| { id: j, name: "user #{i} #{j}", tags: (0...8).map { |k| "t#{(i + j + k) % 50}" }, text: "x" * (j % 300) } }
+  rows = (0...300).map do |j|
+    { id: j, name: "user #{i} #{j}", tags: (0...8).map { |k| "t#{(i + j + k) % 50}" }, text: "x" * (j % 300) }
+  end
   text = JSON.generate(rows)
   store[i % 20] = JSON.parse(text)
   total += text.size

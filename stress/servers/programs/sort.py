@@ -1,4 +1,5 @@
-"""sort: a file larger than its buffer with four threads, unique, numeric and by key, merges; then join, uniq and comm."""
+"""sort: a file larger than its buffer by four threads, unique, numeric, by key, merged; then join, uniq and
+comm."""
 PACKAGES = ("coreutils",)
 NEEDS = ("sort", "join", "comm", "bash")
 PROVEN = ("sort", "join", "uniq")

@@ -28,5 +28,5 @@ def work(run):
     data = b" ".join(numbers.choice(words) for _ in range(350_000))
     run.write("data", data)
     for i in range(200):
-        run.write(f"part{i}", data[i * 2000:(i + 1) * 2000])
+        run.write(f"part{i}", data[i * 2000 : (i + 1) * 2000])
     return run.call("bash", run.write("script.sh", SCRIPT))
