@@ -9,9 +9,7 @@ enum { BLOCKS = 200 * 1000, IDLE_SECONDS = 10 };
 static void *blocks[BLOCKS];
 
 /* About 150 MiB in sizes that servers use. */
-static size_t size_of_block(size_t i) {
-    return i % 1000 == 0 ? 200000 : i % 100 == 0 ? 20000 : 16 + mix(i) % 700;
-}
+static size_t size_of_block(size_t i) { return i % 1000 == 0 ? 200000 : i % 100 == 0 ? 20000 : 16 + mix(i) % 700; }
 
 static void *allocate_all(void *unused) {
     for (size_t i = 0; i < BLOCKS; i++) {

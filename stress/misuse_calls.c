@@ -31,9 +31,8 @@ static void *pointer_to_freed_large(void) { return pointer_freed(LARGE); }
 static void *pointer_to_freed_huge(void) { return pointer_freed(HUGE_); }
 
 static void *(*const pointers[])(void) = {
-    pointer_to_static,      pointer_to_nowhere,     pointer_not_canonical, pointer_into_small,
-    pointer_into_large,     pointer_into_huge,      pointer_of_libc,       pointer_to_freed_small,
-    pointer_to_freed_large, pointer_to_freed_huge,
+    pointer_to_static, pointer_to_nowhere, pointer_not_canonical,  pointer_into_small,     pointer_into_large,
+    pointer_into_huge, pointer_of_libc,    pointer_to_freed_small, pointer_to_freed_large, pointer_to_freed_huge,
 };
 
 /* ---- the calls; the size of a crime is the number of its pointer ---- */
@@ -86,7 +85,7 @@ struct sizes {
 };
 
 static const struct sizes wrong_sizes[] = {
-    {100, 1000}, {1000, 100}, {100, 112}, {64, LARGE}, {LARGE, 64}, {LARGE, 2 * MIB}, {2 * MIB, LARGE},
+    {100, 1000}, {1000, 100}, {100, 112},     {64, LARGE},       {LARGE, 64},    {LARGE, 2 * MIB},  {2 * MIB, LARGE},
     {64, HUGE_}, {HUGE_, 64}, {HUGE_, LARGE}, {HUGE_, 50 * MIB}, {64, SIZE_MAX}, {LARGE, SIZE_MAX},
 };
 
@@ -133,12 +132,14 @@ static int twice_sized(size_t size) {
     return settled();
 }
 
-#define EACH_POINTER(call)                                                                                   \
-    {"111_" #call "_of_static", give_##call, 0}, {"111_" #call "_of_nowhere", give_##call, 1},                \
-        {"111_" #call "_of_not_canonical", give_##call, 2}, {"111_" #call "_inside_small", give_##call, 3},   \
-        {"111_" #call "_inside_large", give_##call, 4}, {"111_" #call "_inside_huge", give_##call, 5},        \
-        {"111_" #call "_of_libc_block", give_##call, 6}, {"111_" #call "_of_freed_small", give_##call, 7},    \
-        {"111_" #call "_of_freed_large", give_##call, 8}, {"111_" #call "_of_freed_huge", give_##call, 9}
+#define EACH_POINTER(call)                                                                                             \
+    {"111_" #call "_of_static", give_##call, 0}, {"111_" #call "_of_nowhere", give_##call, 1},                         \
+        {"111_" #call "_of_not_canonical", give_##call, 2}, {"111_" #call "_inside_small", give_##call, 3},            \
+        {"111_" #call "_inside_large", give_##call, 4}, {"111_" #call "_inside_huge", give_##call, 5},                 \
+        {"111_" #call "_of_libc_block", give_##call, 6}, {"111_" #call "_of_freed_small", give_##call, 7},             \
+        {"111_" #call "_of_freed_large", give_##call, 8}, {                                                            \
+        "111_" #call "_of_freed_huge", give_##call, 9                                                                  \
+    }
 
 static const struct crime crimes[] = {
     EACH_POINTER(realloc),
@@ -175,6 +176,4 @@ static const struct crime crimes[] = {
     {"112_twice_sized_40M", twice_sized, HUGE_},
 };
 
-int main(int argc, char **argv) {
-    return run_crimes(crimes, COUNT_OF(crimes), argc, argv, NULL, 0);
-}
+int main(int argc, char **argv) { return run_crimes(crimes, COUNT_OF(crimes), argc, argv, NULL, 0); }

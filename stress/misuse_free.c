@@ -312,6 +312,4 @@ static const struct crime crimes[] = {
     {"110_never_allocated_slot_64", never_allocated_slot, SMALL},
 };
 
-int main(int argc, char **argv) {
-    return run_crimes(crimes, COUNT_OF(crimes), argc, argv, NULL, 0);
-}
+int main(int argc, char **argv) { return run_crimes(crimes, COUNT_OF(crimes), argc, argv, NULL, 0); }

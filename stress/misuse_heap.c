@@ -49,10 +49,10 @@ static int write_to_freed(size_t size, const uintptr_t *words, size_t count) {
         granary_free(freed[i]);
         freed[i] = opaque(freed[i]);
         for (size_t k = 0; k < count; k++) {
-            freed[i][k] = words[k] == 1 ? (uintptr_t)freed[i]
-                        : words[k] == 2 ? (uintptr_t)freed[i] + size
-                        : words[k] == 3 ? (uintptr_t)freed[(i + 7) % FREED]
-                                        : words[k];
+            freed[i][k] = words[k] == 1   ? (uintptr_t)freed[i]
+                          : words[k] == 2 ? (uintptr_t)freed[i] + size
+                          : words[k] == 3 ? (uintptr_t)freed[(i + 7) % FREED]
+                                          : words[k];
         }
         if (i == FREED / 2) {
             granary_trim();

@@ -118,6 +118,4 @@ static const struct crime crimes[] = {
     {"117_with_stderr_closed", report_with_stderr_closed, 1},
 };
 
-int main(int argc, char **argv) {
-    return run_crimes(crimes, COUNT_OF(crimes), argc, argv, NULL, 0);
-}
+int main(int argc, char **argv) { return run_crimes(crimes, COUNT_OF(crimes), argc, argv, NULL, 0); }

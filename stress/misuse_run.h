@@ -26,9 +26,7 @@ static inline int settled(void) {
 }
 
 /* What the compiler shall not see: that the pointer was freed, lies inside, or is no block. */
-static inline void free_hidden(void *ptr) {
-    granary_free(opaque(ptr));
-}
+static inline void free_hidden(void *ptr) { granary_free(opaque(ptr)); }
 
 static inline void *block_of(size_t size) {
     void *ptr = opaque(granary_malloc(size));

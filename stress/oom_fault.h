@@ -74,9 +74,7 @@ void *__wrap_mmap(void *addr, size_t size, int prot, int flags, int fd, off_t of
     return fault_hits(FAULT_MMAP) ? MAP_FAILED : __real_mmap(addr, size, prot, flags, fd, offset);
 }
 
-int __wrap_munmap(void *addr, size_t size) {
-    return fault_hits(FAULT_MUNMAP) ? -1 : __real_munmap(addr, size);
-}
+int __wrap_munmap(void *addr, size_t size) { return fault_hits(FAULT_MUNMAP) ? -1 : __real_munmap(addr, size); }
 
 int __wrap_madvise(void *addr, size_t size, int advice) {
     return fault_hits(FAULT_MADVISE) ? -1 : __real_madvise(addr, size, advice);

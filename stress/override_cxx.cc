@@ -40,11 +40,26 @@ void semantics_040_blocks_from_before_main(void **) {
 // ---- 31 ----
 
 const char *const k_operators[] = {
-    "_Znwm", "_Znam", "_ZnwmRKSt9nothrow_t", "_ZnamRKSt9nothrow_t", "_ZnwmSt11align_val_t", "_ZnamSt11align_val_t",
-    "_ZnwmSt11align_val_tRKSt9nothrow_t", "_ZnamSt11align_val_tRKSt9nothrow_t", "_ZdlPv", "_ZdaPv",
-    "_ZdlPvRKSt9nothrow_t", "_ZdaPvRKSt9nothrow_t", "_ZdlPvm", "_ZdaPvm", "_ZdlPvSt11align_val_t",
-    "_ZdaPvSt11align_val_t", "_ZdlPvSt11align_val_tRKSt9nothrow_t", "_ZdaPvSt11align_val_tRKSt9nothrow_t",
-    "_ZdlPvmSt11align_val_t", "_ZdaPvmSt11align_val_t",
+    "_Znwm",
+    "_Znam",
+    "_ZnwmRKSt9nothrow_t",
+    "_ZnamRKSt9nothrow_t",
+    "_ZnwmSt11align_val_t",
+    "_ZnamSt11align_val_t",
+    "_ZnwmSt11align_val_tRKSt9nothrow_t",
+    "_ZnamSt11align_val_tRKSt9nothrow_t",
+    "_ZdlPv",
+    "_ZdaPv",
+    "_ZdlPvRKSt9nothrow_t",
+    "_ZdaPvRKSt9nothrow_t",
+    "_ZdlPvm",
+    "_ZdaPvm",
+    "_ZdlPvSt11align_val_t",
+    "_ZdaPvSt11align_val_t",
+    "_ZdlPvSt11align_val_tRKSt9nothrow_t",
+    "_ZdaPvSt11align_val_tRKSt9nothrow_t",
+    "_ZdlPvmSt11align_val_t",
+    "_ZdaPvmSt11align_val_t",
 };
 
 void semantics_031_all_operators_are_ours(void **) {
@@ -199,9 +214,12 @@ void semantics_035_alignments(void **) {
     for (size_t a = 1; a <= 16 * MIB; a *= 2) {
         const auto align = static_cast<std::align_val_t>(a);
         for (size_t n : {size_t(0), size_t(1), size_t(100), a, a + 1, size_t(70000)}) {
-            void *blocks[6] = {::operator new(n, align),   ::operator new[](n, align),
-                               ::operator new(n, align),   ::operator new[](n, align),
-                               ::operator new(n, align, std::nothrow), ::operator new[](n, align, std::nothrow)};
+            void *blocks[6] = {::operator new(n, align),
+                               ::operator new[](n, align),
+                               ::operator new(n, align),
+                               ::operator new[](n, align),
+                               ::operator new(n, align, std::nothrow),
+                               ::operator new[](n, align, std::nothrow)};
             for (void *block : blocks) {
                 must(block != nullptr && is_aligned(opaque(block), a));
                 memset(block, 0x5a, n);

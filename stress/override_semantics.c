@@ -8,8 +8,20 @@
 #include <stdalign.h>
 
 static const char *const names[] = {
-    "malloc", "free", "calloc", "realloc", "reallocarray", "memalign", "aligned_alloc", "posix_memalign", "valloc",
-    "pvalloc", "malloc_usable_size", "free_sized", "free_aligned_sized", "malloc_trim",
+    "malloc",
+    "free",
+    "calloc",
+    "realloc",
+    "reallocarray",
+    "memalign",
+    "aligned_alloc",
+    "posix_memalign",
+    "valloc",
+    "pvalloc",
+    "malloc_usable_size",
+    "free_sized",
+    "free_aligned_sized",
+    "malloc_trim",
 };
 
 /* One of them from elsewhere would hand out foreign pointers. */

@@ -3,9 +3,8 @@
  */
 #include "semantics_calls.h"
 
-static const size_t sizes_in_brief[] = {0,    1,        7,        16,       17,        63,      64,
-                                        100,  1000,     4095,     4097,     65536,     70000,   262144,
-                                        300000, 1 * MIB + 1, 5 * MIB};
+static const size_t sizes_in_brief[] = {0,    1,    7,     16,    17,     63,     64,          100,    1000,
+                                        4095, 4097, 65536, 70000, 262144, 300000, 1 * MIB + 1, 5 * MIB};
 
 static void must_be_aligned_block(void *ptr, size_t alignment, size_t size) {
     must(ptr != NULL);
@@ -90,8 +89,8 @@ static void semantics_022_alignments_beyond_the_machine_fail(void **state) {
 
 static void semantics_023_memalign_rounds_the_alignment_up(void **state) {
     (void)state;
-    const size_t rounded[][2] = {{0, 1},  {1, 1},       {3, 4},       {5, 8},     {24, 32},
-                                 {33, 64}, {1000, 1024}, {4097, 8192}, {MIB + 1, 2 * MIB}};
+    const size_t rounded[][2] = {
+        {0, 1}, {1, 1}, {3, 4}, {5, 8}, {24, 32}, {33, 64}, {1000, 1024}, {4097, 8192}, {MIB + 1, 2 * MIB}};
     for (size_t r = 0; r < COUNT_OF(rounded); r++) {
         for (size_t i = 0; i < COUNT_OF(sizes_in_brief); i++) {
             void *ptr = granary_memalign(opaque_size(rounded[r][0]), sizes_in_brief[i]);

@@ -93,9 +93,7 @@ struct live {
     size_t size;
 };
 
-static uint64_t pattern_of(const struct live *live) {
-    return mix((uint64_t)(uintptr_t)live->ptr + live->size);
-}
+static uint64_t pattern_of(const struct live *live) { return mix((uint64_t)(uintptr_t)live->ptr + live->size); }
 
 static void live_begin(void **oracle, struct live *live, void *ptr, size_t size) {
     must(ptr != NULL);

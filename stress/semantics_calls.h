@@ -89,11 +89,10 @@ static inline void grid_add(struct grid *grid, size_t size) {
 }
 
 static inline struct grid *grid_up_to(size_t limit) {
-    static const size_t landmarks[] = {0,        8,        16,       31,       64,       128,       256,
-                                       512,      1 * KIB,  2 * KIB,  4 * KIB,  8 * KIB,  16 * KIB,  32 * KIB,
-                                       64 * KIB, 96 * KIB, 128 * KIB, 256 * KIB, 384 * KIB, 512 * KIB, 1 * MIB,
-                                       2 * MIB,  3 * MIB,  4 * MIB,  8 * MIB,  16 * MIB, 32 * MIB,  33 * MIB,
-                                       64 * MIB, 128 * MIB, 1 * GIB};
+    static const size_t landmarks[] = {
+        0,       8,        16,       31,       64,       128,       256,       512,       1 * KIB,   2 * KIB, 4 * KIB,
+        8 * KIB, 16 * KIB, 32 * KIB, 64 * KIB, 96 * KIB, 128 * KIB, 256 * KIB, 384 * KIB, 512 * KIB, 1 * MIB, 2 * MIB,
+        3 * MIB, 4 * MIB,  8 * MIB,  16 * MIB, 32 * MIB, 33 * MIB,  64 * MIB,  128 * MIB, 1 * GIB};
     static struct grid grid;
     grid.count = 0;
     for (size_t i = 0; i < COUNT_OF(landmarks) && landmarks[i] <= limit; i++) {

@@ -100,9 +100,9 @@ static const struct {
     const char *name;
     void (*call)(void);
 } firsts[] = {
-    {"free", first_free},       {"usable_size", first_usable_size}, {"huge", first_huge},
-    {"large", first_large},     {"trim", first_trim},               {"nallocx", first_nallocx},
-    {"print", first_print},     {"sized", first_sized},             {"stats", first_stats},
+    {"free", first_free},   {"usable_size", first_usable_size}, {"huge", first_huge},   {"large", first_large},
+    {"trim", first_trim},   {"nallocx", first_nallocx},         {"print", first_print}, {"sized", first_sized},
+    {"stats", first_stats},
 };
 
 /* In a new process: nothing was called before. */

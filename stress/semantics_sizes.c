@@ -109,7 +109,7 @@ static void semantics_018_alignment_does_not_wrap_the_sum(void **state) {
     for (int shift = 0; shift <= 62; shift++) {
         size_t alignment = (size_t)1 << shift;
         for (size_t k = 0; k < 4; k++) {
-            const size_t sizes[] = {SIZE_MAX - k,           (size_t)0 - alignment + k, (size_t)0 - alignment - k,
+            const size_t sizes[] = {SIZE_MAX - k, (size_t)0 - alignment + k, (size_t)0 - alignment - k,
                                     above_ptrdiff - 1 - k, above_ptrdiff - alignment + k};
             for (size_t i = 0; i < COUNT_OF(sizes); i++) {
                 size_t size = opaque_size(sizes[i]);
@@ -131,7 +131,7 @@ static void semantics_018_alignment_does_not_wrap_the_sum(void **state) {
 
 static void semantics_019_sizes_beyond_the_machine_fail_quickly(void **state) {
     (void)state;
-    const size_t sizes[] = {PTRDIFF_MAX, PTRDIFF_MAX - 4096, (size_t)1 << 62, (size_t)1 << 48,
+    const size_t sizes[] = {PTRDIFF_MAX,     PTRDIFF_MAX - 4096,       (size_t)1 << 62, (size_t)1 << 48,
                             (size_t)1 << 47, ((size_t)1 << 47) - 8192, (size_t)1 << 46};
     size_t before = bytes_held();
     double start = seconds_now();

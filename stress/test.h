@@ -88,9 +88,7 @@ static inline uint64_t rng_next(struct rng *rng) {
     return mix(rng->state);
 }
 
-static inline size_t rng_below(struct rng *rng, size_t bound) {
-    return (size_t)(rng_next(rng) % bound);
-}
+static inline size_t rng_below(struct rng *rng, size_t bound) { return (size_t)(rng_next(rng) % bound); }
 
 /* Sizes 0 .. 2^bits - 1, each doubling as likely as the next. */
 static inline size_t rng_size(struct rng *rng, unsigned bits) {
@@ -106,9 +104,7 @@ static inline struct rng rng_for(uint64_t stream) {
 
 /* ---- patterns: byte i depends on seed and i alone, so a prefix of a pattern is a pattern. ---- */
 
-static inline uint64_t pattern_word(uint64_t seed, size_t i) {
-    return (seed + i) * 0x9e3779b97f4a7c15u ^ (seed >> 7);
-}
+static inline uint64_t pattern_word(uint64_t seed, size_t i) { return (seed + i) * 0x9e3779b97f4a7c15u ^ (seed >> 7); }
 
 static inline void pattern_fill(void *ptr, size_t size, uint64_t seed) {
     unsigned char *bytes = (unsigned char *)ptr;
@@ -130,9 +126,7 @@ static inline bool pattern_holds(const void *ptr, size_t size, uint64_t seed) {
 }
 
 /* Large blocks: every 509th byte, so that each page is met and a test stays quick. */
-static inline size_t pattern_stride(size_t size) {
-    return size > 64 * KIB ? 509 : 1;
-}
+static inline size_t pattern_stride(size_t size) { return size > 64 * KIB ? 509 : 1; }
 
 static inline void pattern_sprinkle(void *ptr, size_t size, uint64_t seed) {
     unsigned char *bytes = (unsigned char *)ptr;
@@ -156,9 +150,7 @@ static inline bool all_bytes_are(const void *ptr, size_t size, unsigned char val
     return size == 0 || (bytes[0] == value && memcmp(bytes, bytes + 1, size - 1) == 0);
 }
 
-static inline bool is_aligned(const void *ptr, size_t alignment) {
-    return ((uintptr_t)ptr & (alignment - 1)) == 0;
-}
+static inline bool is_aligned(const void *ptr, size_t alignment) { return ((uintptr_t)ptr & (alignment - 1)) == 0; }
 
 /* ---- the process's memory, from /proc ---- */
 
@@ -186,16 +178,13 @@ static inline size_t statm_bytes(int column) {
     return (size_t)strtoull(at, &at, 10) * (size_t)sysconf(_SC_PAGESIZE);
 }
 
-static inline size_t vsz_bytes(void) {
-    return statm_bytes(0);
-}
+static inline size_t vsz_bytes(void) { return statm_bytes(0); }
 
-static inline size_t rss_bytes(void) {
-    return statm_bytes(1);
-}
+static inline size_t rss_bytes(void) { return statm_bytes(1); }
 
 /* Calls visit(start, end, permissions, arg) for each mapping until it returns false; returns the number of visits. */
-static inline size_t visit_maps(bool (*visit)(uintptr_t start, uintptr_t end, const char *perms, void *arg), void *arg) {
+static inline size_t visit_maps(bool (*visit)(uintptr_t start, uintptr_t end, const char *perms, void *arg),
+                                void *arg) {
     static char text[4 * 1024 * 1024]; /* the list is read whole first: a visit may change it */
     size_t count = 0;
     read_file("/proc/self/maps", text, sizeof text);
@@ -211,9 +200,7 @@ static inline size_t visit_maps(bool (*visit)(uintptr_t start, uintptr_t end, co
     return count;
 }
 
-static inline size_t map_count(void) {
-    return visit_maps(NULL, NULL);
-}
+static inline size_t map_count(void) { return visit_maps(NULL, NULL); }
 
 /* ---- threads and children ---- */
 
