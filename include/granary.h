@@ -88,7 +88,7 @@ GRANARY_EXPORT void *granary_pvalloc(size_t size) GRANARY_NOTHROW GRANARY_ALLOC;
 GRANARY_EXPORT size_t granary_malloc_usable_size(const void *ptr) GRANARY_NOTHROW;
 
 /* free_sized, free_aligned_sized (C23 7.24.4.4, 7.24.4.5): free with the size (and alignment) that was asked for.
- * NULL does nothing. A size of another size class is a misuse. It ends the program at once for sizes above 1 KiB,
+ * NULL does nothing. A size of another size class is a misuse. It ends the program at once for sizes above 32 KiB,
  * else when the block returns to its slab, unless it has been handed out again by then. */
 GRANARY_EXPORT void granary_free_sized(void *ptr, size_t size) GRANARY_NOTHROW;
 GRANARY_EXPORT void granary_free_aligned_sized(void *ptr, size_t alignment, size_t size) GRANARY_NOTHROW;

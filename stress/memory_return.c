@@ -27,12 +27,7 @@ static void *free_all(void *unused) {
     return unused;
 }
 
-static void *allocate_and_free_all(void *unused) {
-    allocate_all(unused);
-    return free_all(unused);
-}
-
-enum coda { IDLE, TRIM, TRICKLE }; /* after the load: no call, a trim, a few calls a second */
+enum coda { TRIM, TRICKLE }; /* after the load: a trim, a few calls a second */
 
 /* What the load leaves behind when it is over. */
 static bool comes_to_rest(size_t limit, enum coda coda) {
@@ -82,21 +77,6 @@ static int own_thread_trickle(void *unused) {
     return rest_after(allocate_all, false, free_all, false, TRICKLE);
 }
 
-static int own_thread_idle(void *unused) {
-    (void)unused;
-    return rest_after(allocate_all, false, free_all, false, IDLE);
-}
-
-static int other_thread_idle(void *unused) {
-    (void)unused;
-    return rest_after(allocate_all, true, free_all, false, IDLE);
-}
-
-static int thread_gone_idle(void *unused) {
-    (void)unused;
-    return rest_after(allocate_and_free_all, true, NULL, false, IDLE);
-}
-
 static void semantics_101_trim_returns_what_the_thread_freed(void **state) {
     (void)state;
     must_end_well(in_child(own_thread_trimmed, NULL, 60), "own thread, trimmed");
@@ -110,21 +90,6 @@ static void semantics_101_trim_returns_what_others_freed(void **state) {
 static void semantics_101_a_few_calls_return_the_rest(void **state) {
     (void)state;
     must_end_well(in_child(own_thread_trickle, NULL, 60), "own thread, a few calls");
-}
-
-static void semantics_101_idle_means_small(void **state) {
-    (void)state;
-    must_end_well(in_child(own_thread_idle, NULL, 60), "own thread, idle");
-}
-
-static void semantics_101_idle_means_small_after_remote_frees(void **state) {
-    (void)state;
-    must_end_well(in_child(other_thread_idle, NULL, 60), "other thread, idle");
-}
-
-static void semantics_101_idle_means_small_after_a_thread_has_gone(void **state) {
-    (void)state;
-    must_end_well(in_child(thread_gone_idle, NULL, 60), "thread gone, idle");
 }
 
 static int keep_a_pad(void *unused) {
@@ -286,9 +251,6 @@ int main(void) {
         cmocka_unit_test(semantics_101_trim_returns_what_the_thread_freed),
         cmocka_unit_test(semantics_101_trim_returns_what_others_freed),
         cmocka_unit_test(semantics_101_a_few_calls_return_the_rest),
-        cmocka_unit_test(semantics_101_idle_means_small),
-        cmocka_unit_test(semantics_101_idle_means_small_after_remote_frees),
-        cmocka_unit_test(semantics_101_idle_means_small_after_a_thread_has_gone),
         cmocka_unit_test(semantics_030_trim_keeps_about_the_pad),
         cmocka_unit_test(semantics_103_maps_and_address_space_are_bounded),
         cmocka_unit_test(semantics_104_calloc_is_zero_after_purge),

@@ -43,7 +43,7 @@ static int start_clean(void **state) {
     during_purge = NULL;
     gr_purge_all(0);
     pass(60000);
-    gr_purge_poll();
+    gr_purge_poll(os_clock_ms());
     return gr_vacant_dirty() != 0;
 }
 
@@ -63,7 +63,7 @@ static void purge_not_before_the_delay(void **state) {
     gr_run_free(first, 3);
     for (unsigned step = 0; step < DELAY_MS / PURGE_TICK_MS; step++) {
         pass(PURGE_TICK_MS);
-        gr_purge_poll();
+        gr_purge_poll(os_clock_ms());
         assert_int_equal(gr_vacant_dirty(), 3);
         assert_int_equal(*(char *)region_address(first), 1);
     }
@@ -75,7 +75,7 @@ static void purge_soon_after_the_delay(void **state) {
     size_t first = dirty_run(3);
     gr_run_free(first, 3);
     pass(DELAY_MS + 2 * PURGE_TICK_MS);
-    gr_purge_poll();
+    gr_purge_poll(os_clock_ms());
     assert_int_equal(gr_vacant_dirty(), 0);
     assert_int_equal(gr_purged(), purged + 3);
     assert_int_equal(*(char *)region_address(first), 0);
@@ -86,13 +86,13 @@ static void purge_each_granule_by_its_own_stamp(void **state) {
     size_t first = dirty_run(4);
     gr_run_free(first, 1);
     pass(DELAY_MS / 2);
-    gr_purge_poll();
+    gr_purge_poll(os_clock_ms());
     gr_run_free(first + 1, 3);
     pass(DELAY_MS / 2 + 2 * PURGE_TICK_MS);
-    gr_purge_poll();
+    gr_purge_poll(os_clock_ms());
     assert_int_equal(gr_vacant_dirty(), 3);
     pass(DELAY_MS / 2 + PURGE_TICK_MS);
-    gr_purge_poll();
+    gr_purge_poll(os_clock_ms());
     assert_int_equal(gr_vacant_dirty(), 0);
 }
 
@@ -100,11 +100,11 @@ static void purge_looks_once_a_tick(void **state) {
     (void)state;
     size_t first = dirty_run(2);
     pass(PURGE_TICK_MS);
-    gr_purge_poll();
+    gr_purge_poll(os_clock_ms());
     gr_run_free(first, 2);
     unsigned before = madvised;
     for (unsigned i = 0; i < 1000; i++)
-        gr_purge_poll();
+        gr_purge_poll(os_clock_ms());
     assert_int_equal(madvised, before);
     assert_int_equal(gr_vacant_dirty(), 2);
 }
@@ -114,15 +114,15 @@ static void purge_used_again_is_not_purged(void **state) {
     size_t first = dirty_run(2);
     gr_run_free(first, 2);
     pass(DELAY_MS / 2);
-    gr_purge_poll();
+    gr_purge_poll(os_clock_ms());
     assert_int_equal(gr_run_claim(2, 1), first); /* dirty ones first */
     gr_run_mark_dirty(first, 2);
     pass(10 * DELAY_MS);
-    gr_purge_poll();
+    gr_purge_poll(os_clock_ms());
     assert_int_equal(*(char *)region_address(first), 1);
     gr_run_free(first, 2);
     pass(DELAY_MS / 2);
-    gr_purge_poll();
+    gr_purge_poll(os_clock_ms());
     assert_int_equal(gr_vacant_dirty(), 2);
 }
 
@@ -134,7 +134,7 @@ static void purge_bounded_in_one_turn_and_goes_on(void **state) {
     pass(DELAY_MS + 2 * PURGE_TICK_MS);
     unsigned polls = 0;
     for (uint64_t left = COUNT; left; left = gr_vacant_dirty()) {
-        gr_purge_poll(); /* in the same tick: there is more to do; the rest of a word may wait for the next */
+        gr_purge_poll(os_clock_ms()); /* in the same tick: there is more to do; the rest of a word may wait for the next */
         assert_true(gr_vacant_dirty() + PURGE_TURN_GRANULES >= left);
         if (gr_vacant_dirty() == left)
             pass(PURGE_TICK_MS);
@@ -160,7 +160,7 @@ static void purge_never(void **state) {
     gr_run_free(first, 3);
     for (unsigned i = 0; i < 100; i++) {
         pass(DELAY_MS);
-        gr_purge_poll();
+        gr_purge_poll(os_clock_ms());
     }
     assert_int_equal(gr_vacant_dirty(), 3);
     gr_options_parse("purge_ms:1000", "test: ");
@@ -172,7 +172,7 @@ static void purge_at_once(void **state) {
     size_t first = dirty_run(3);
     gr_run_free(first, 3);
     pass(2 * PURGE_TICK_MS);
-    gr_purge_poll();
+    gr_purge_poll(os_clock_ms());
     assert_int_equal(gr_vacant_dirty(), 0);
     gr_options_parse("purge_ms:1000", "test: ");
 }
@@ -184,7 +184,7 @@ static bool was_busy;
 static void purge_again_inside(void) {
     during_purge = NULL;
     was_busy = gr_purge_all(0) == 0;
-    gr_purge_poll();
+    gr_purge_poll(os_clock_ms());
 }
 
 static void purge_busy_to_others(void **state) {

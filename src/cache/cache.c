@@ -22,6 +22,8 @@ void gr_cache_init(struct cache *self) {
         self->top[c] = no_rounds;
     for (unsigned i = 0; i < CLASS_BY_16_ENTRIES; i++)
         self->class_by_16[i] = by_16[i];
+    self->tick = 0;
+    word_store_relaxed(&self->cached, 0);
 }
 
 /* ---- magazines ---- */
@@ -251,6 +253,7 @@ void gr_cache_flush(struct cache *self, bool keep_depot) {
     for (unsigned class = 1; class <= CLASSES; class ++)
         if (self->own[class].rounds || self->own[class].held.slab)
             empty_class(self, class, keep_depot);
+    word_store_relaxed(&self->cached, 0);
 }
 
 static uint64_t cached_bytes(const struct cache *self) {

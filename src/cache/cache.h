@@ -28,7 +28,7 @@ struct own {
     struct magazine *spare; /* full or empty, never between */
     struct holding held;
     uint16_t rounds; /* what the next magazine may hold; grows with misses */
-    uint16_t seen;   /* low bits of top when the budget's hand last passed */
+    uint16_t seen;   /* low bits of top when its idleness was last asked */
 };
 
 struct cache {
@@ -97,7 +97,7 @@ void gr_cache_tick(struct cache *self, uint64_t now_ms);
 void *gr_direct_alloc(unsigned class);
 void gr_direct_free(unsigned class, void *p, const char *call);
 
-/* Bytes of all threads' budget; set from the options and the number of threads. */
+/* Bytes that one thread's loaded magazines may hold when they are full; from the options, the heap and the threads. */
 uint64_t gr_cache_budget(void);
 
 #endif

@@ -30,8 +30,10 @@ static void depart(void *arg) {
     struct cache *self = arg;
     if (self != gr_self)
         return;
-    slow_enter();
     gr_self = &gr_departed;
+    if (gr_inside) /* it ends out of an interrupted slow path: its cache is in mid-step and is lost with it */
+        return;
+    slow_enter();
     gr_cache_flush(self, true);
     retire(self);
     slow_leave();
@@ -44,7 +46,6 @@ static struct cache *birth(void) {
     struct cache *self = meta_at(&caches, index);
     gr_cache_init(self);
     self->index = index;
-    self->tick = 0;
     word_add_relaxed(&alive, 1);
     word_add_relaxed(&born, 1);
     half_store_release(&self->state, CACHE_LIVE); /* [release born] */

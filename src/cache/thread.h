@@ -1,7 +1,7 @@
 /* cache/thread.h -- whose cache it is: birth on first use, death by hook, the registry.
  *
  * PURPOSE     A thread gets its cache on its first slow path, from a pool of caches that are never unmapped, and gives it back
- *             in the last round of its destructors. Before and after that it has a static cache that holds and accepts
+ *             among its destructors. Before and after that it has a static cache that holds and accepts
  *             nothing, so its calls reach the slow path and go to the slabs directly: nothing is born again, nothing leaks.
  *
  * STATES      from    step    who      order          to

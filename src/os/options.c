@@ -17,7 +17,7 @@ static const struct {
     bool may_be_never;
     uint64_t most;
 } known[OPTION_COUNT] = {
-    [OPTION_PURGE_MS] = {"purge_ms", KIND_NUMBER, true, 3600000},
+    [OPTION_PURGE_MS] = {"purge_ms", KIND_NUMBER, true, 25000},
     [OPTION_THREAD_CACHE] = {"thread_cache", KIND_BYTES, false, 1ull << 40},
     [OPTION_TOTAL_CACHE] = {"total_cache", KIND_BYTES, false, 1ull << 40},
     [OPTION_THP] = {"thp", KIND_THP, false, 0},

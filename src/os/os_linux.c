@@ -90,8 +90,10 @@ void *os_detach(void *at, size_t bytes, size_t new_bytes) {
         /* The moved pages are a mapping by themselves: it has to grow into the room that was found for it. */
         munmap(to + bytes, new_bytes - bytes);
         void *grown = mremap(to, bytes, new_bytes, MREMAP_MAYMOVE);
-        if (grown == MAP_FAILED)
-            CHECK(mremap(to, bytes, bytes, over, at) == at);
+        if (grown == MAP_FAILED) { /* nothing that may fail is left to undo it: the old pages are there, and zero */
+            memcpy(at, to, bytes);
+            munmap(to, bytes);
+        }
         to = grown;
     }
     errno = saved;

@@ -1,6 +1,8 @@
 /* page/huge.c -- see `page/huge.h`. */
 #include "page/huge.h"
 
+#include <string.h>
+
 #include "base/atomic.h"
 #include "base/bits.h"
 #include "base/check.h"
@@ -135,7 +137,8 @@ void *gr_huge_adopt(void *at, size_t have, size_t bytes) {
     bytes = round_up(bytes, os_page_bytes());
     void *p = os_detach(at, have, bytes);
     if (p && !show(p, bytes)) {
-        CHECK(os_resize(p, bytes, have) && os_move(p, have, at, have));
+        memcpy(at, p, have);
+        os_unmap(p, bytes);
         return NULL;
     }
     return p;

@@ -29,11 +29,13 @@ static void end(void) { half_store_release(&purge.busy, 0); } /* [release turn] 
 
 bool gr_purge_is_due(uint8_t stamp, uint64_t now, uint64_t ticks) { return (uint8_t)(now - stamp) >= ticks; }
 
+#define PURGE_ANY_AGE UINT64_MAX
+
 static uint64_t due_in_word(struct arena *a, unsigned word, uint64_t now, uint64_t ticks) {
     uint64_t found = word_load_relaxed(&a->vacant[word]);
     if (found)
         found &= word_load_relaxed(&a->dirty[word]);
-    if (ticks)
+    if (ticks != PURGE_ANY_AGE)
         for (uint64_t rest = found; rest; rest &= rest - 1) {
             unsigned bit = bits_lowest(rest);
             if (!gr_purge_is_due(byte_load_relaxed(&a->stamp[word * 64 + bit]), now, ticks))
@@ -75,9 +77,9 @@ void gr_purge_poll(uint64_t now_ms) {
     uint64_t now = now_ms / PURGE_TICK_MS;
     if (now == word_load_relaxed(&purge.tick) || !begin())
         return;
-    /* Stamps are eight bits: what has waited longer than they can tell waits until they come round. */
-    uint64_t ticks = min_size(delay / PURGE_TICK_MS + 1, 250);
-    bool more = gr_vacant_dirty() && sweep(now, ticks, PURGE_TURN_GRANULES);
+    /* Runs are stamped with the last tick that anybody saw: against that one they have an age, and what was freed since, however
+     * long ago that tick is, has none yet. */
+    bool more = gr_vacant_dirty() && sweep(word_load_relaxed(&purge.tick), delay / PURGE_TICK_MS, PURGE_TURN_GRANULES);
     word_store_relaxed(&purge.tick, more ? now - 1 : now); /* not done: the next slow path goes on */
     end();
 }
@@ -88,7 +90,7 @@ uint64_t gr_purge_all(uint64_t keep) {
     uint64_t before = gr_purged(), have = gr_vacant_dirty();
     word_store_relaxed(&purge.next_arena, 0);
     if (have > keep)
-        sweep(0, 0, have - keep);
+        sweep(0, PURGE_ANY_AGE, have - keep);
     uint64_t done = gr_purged() - before;
     end();
     return done;
