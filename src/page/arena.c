@@ -102,7 +102,8 @@ static void vacate(struct arena *a, unsigned at, unsigned n) {
     }
 }
 
-static bool claim_exactly(struct arena *a, unsigned at, unsigned n) {
+/* A claim that fails may have hidden its bits from a search that then cleared the hint: it sets the hint again. */
+static bool claim_exactly(struct arena *a, size_t index, unsigned at, unsigned n) {
     FOR_WORDS (at, n, w, mask) {
         uint64_t old = word_and_acquire(&a->vacant[w], ~mask); /* [acquire run-home] */
         if ((old & mask) == mask)
@@ -110,6 +111,7 @@ static bool claim_exactly(struct arena *a, unsigned at, unsigned n) {
         word_or_release(&a->vacant[w], old & mask); /* [release run-home] */
         if (w * 64 > at)
             vacate(a, at, w * 64 - at);
+        set_roomy(index);
         return false;
     }
     return true;
@@ -147,7 +149,7 @@ static size_t claim_vacant(unsigned n, unsigned align, struct wanted wanted) {
                         clear_roomy_if_full(a, index);
                     break;
                 }
-                if (claim_exactly(a, at, n))
+                if (claim_exactly(a, index, at, n))
                     return index * ARENA_GRANULES + at;
             }
         }
@@ -295,7 +297,8 @@ bool gr_run_claim_at(size_t first, size_t granules) {
     if (at == 0 || at + granules > ARENA_GRANULES)
         return false;
     struct arena *a = arena_of(first);
-    return claim_exactly(a, at, n) || (grow_at(a, first / ARENA_GRANULES, at, n) && claim_exactly(a, at, n));
+    size_t index = first / ARENA_GRANULES;
+    return claim_exactly(a, index, at, n) || (grow_at(a, index, at, n) && claim_exactly(a, index, at, n));
 }
 
 size_t gr_run_same_dirt(size_t first, size_t granules, bool *dirty) {
@@ -353,7 +356,7 @@ unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64
         unsigned n = mask >> from == ~0ull >> from ? 64 - from : bits_lowest(~(mask >> from));
         uint64_t run = bits_span(from, n);
         mask &= ~run;
-        if (!claim_exactly(a, word * 64 + from, n))
+        if (!claim_exactly(a, arena_index, word * 64 + from, n))
             continue;
         uint64_t dirty = word_load_relaxed(&a->dirty[word]) & run;
         if (dirty && os_purge(region_address(arena_index * ARENA_GRANULES + word * 64 + from), n * GRANULE_BYTES)) {
@@ -369,7 +372,8 @@ unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64
 
 /* A chunk that is wholly vacant leaves the address space. */
 static bool unmap_chunk(struct arena *a, size_t index, unsigned chunk) {
-    if (word_load_relaxed(&a->vacant[chunk]) != ~0ull || !claim_exactly(a, chunk * CHUNK_GRANULES, CHUNK_GRANULES))
+    if (word_load_relaxed(&a->vacant[chunk]) != ~0ull ||
+        !claim_exactly(a, index, chunk * CHUNK_GRANULES, CHUNK_GRANULES))
         return false;
     half_store_relaxed(&a->chunk[chunk], CHUNK_GROWING);
     bool gone = os_unmap(region_address(index * ARENA_GRANULES + chunk * CHUNK_GRANULES), CHUNK_BYTES);

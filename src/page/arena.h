@@ -30,7 +30,8 @@
  *             chunk-gone  unmapped -> grow   the system has taken a chunk back before it is asked for it again
  *
  * WHY a claim that fails half-way may undo: the bits it took were vacant, so for a moment others find less than there is,
- *     never more.
+ *     never more. So too while a chunk is mapped or unmapped by somebody else: near the limit of memory a claim may fail
+ *     although some is about to be vacant. It does not wait for it.
  * PROGRESS    Lock-free; a stopped claimer keeps its run from others and stops nobody.
  * ELSEWHERE   When dirty granules are given back: `page/purge.h`.
  */

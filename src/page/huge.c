@@ -26,7 +26,7 @@ static unsigned home_of(const void *p) {
 
 static struct huge *find(const void *p) {
     struct huge *from = &table[home_of(p)];
-    for (struct huge *h = from; h < from + HUGE_WINDOW; h++)
+    for (struct huge *h = from; p && h < from + HUGE_WINDOW; h++)
         if (ref_load_acquire(&h->address) == p) /* [acquire shown] */
             return h;
     return NULL;
