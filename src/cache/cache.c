@@ -7,9 +7,10 @@
 #include "os/options.h"
 
 enum {
-    FIRST_ROUNDS = 8,
+    FIRST_ROUNDS = 8,          /* at most, and FIRST_BYTES of blocks, but two */
+    FIRST_BYTES = 8 * 1024,
     HOLD_MAX_BYTES = 64,       /* slabs of larger blocks are let go after each claim: threads share them */
-    LEAST_BUDGET = 128 * 1024, /* of a thread, in bytes of blocks in one magazine per class */
+    LEAST_BUDGET = 32 * 1024,  /* of a thread, in bytes of blocks in one magazine per class */
     LEAST_TOTAL = 1 << 20,
     HEAP_SHARE = 8, /* all threads' budget is this part of the heap */
 };
@@ -110,7 +111,8 @@ static void reclaim_idle(struct cache *self, unsigned spared) {
 static void grow_rounds(struct cache *self, unsigned class) {
     struct own *o = &self->own[class];
     const struct size_class *k = &gr_classes[class];
-    unsigned next = o->rounds ? o->rounds * 2u : FIRST_ROUNDS;
+    unsigned first = (unsigned)max_size(min_size(FIRST_BYTES / k->bytes, FIRST_ROUNDS), 2);
+    unsigned next = o->rounds ? o->rounds * 2u : first;
     if (next > k->rounds)
         next = k->rounds;
     if (next == o->rounds)

@@ -266,7 +266,7 @@ size_t gr_run_claim(size_t granules, size_t align) {
         return 0;
     /* Slabs of one granule fill their chunks, and huge pages with them; all else has chunks of its own. Dirty memory is used
      * first, of the other kind too where one granule will do; the other kind's clean memory only when there is no more. */
-    bool dense = granules == 1;
+    bool dense = granules == 1 && align == 1;
     const struct wanted dirty = {.dirty_only = true, .dense = dense, .sparse = true};
     const struct wanted own = {.dense = dense, .sparse = !dense}, any = {.dense = true, .sparse = true};
     for (;;) {
