@@ -71,20 +71,23 @@ static void *refill_with(struct cache *self, unsigned class, bool want_clean, bo
     *clean = p != NULL;
     if (!p && !(p = cache_pop_owner(self, class))) /* the search for a clean block may have left one */
         p = gr_cache_refill(self, class, clean);
+    gr_slow_tick();
     return p;
 }
 
 static void *refill(unsigned class, bool want_clean, bool *clean) {
     slow_enter();
     *clean = false;
-    void *p = refill_with(gr_thread_cache_slow(), class, want_clean, clean);
+    struct cache *self = gr_thread_cache_slow();
+    void *p = self ? gr_cache_pop_spare(self, class) : NULL;
+    if (!p)
+        p = refill_with(self, class, want_clean, clean);
     if (GR_UNLIKELY(!p)) {
         scavenge(gr_thread_cache_slow());
         p = refill_with(gr_thread_cache_slow(), class, want_clean, clean);
         if (!p)
             errno = ENOMEM;
     }
-    gr_slow_tick();
     slow_leave();
     return p;
 }
@@ -142,8 +145,10 @@ static void free_small(void *p, unsigned class, const char *call) {
     }
     if (*self->top[class] == p)
         gr_fatal_block("double free", call, p, class_bytes(class));
-    if (!cache_push_owner(self, class, p))
-        gr_cache_overflow(self, class, p);
+    if (cache_push_owner(self, class, p) || gr_cache_push_spare(self, class, p))
+        return;
+    gr_cache_overflow(self, class, p);
+    gr_slow_tick();
 }
 
 void gr_free_checked(void *p, const char *call) {
@@ -156,12 +161,12 @@ void gr_free_checked(void *p, const char *call) {
     else if (class == CLASS_LARGE && is_large_start(p)) {
         if (!gr_large_free(p))
             not_a_block(p, call);
+        gr_slow_tick();
     } else if (class) {
         gr_fatal_pointer("invalid free", call, p, "is not the start of a block (inside a large one)");
     } else if (!gr_huge_free(p)) {
         not_a_block(p, call);
     }
-    gr_slow_tick();
     slow_leave();
 }
 

@@ -11,7 +11,7 @@ enum {
     FIRST_BYTES = 8 * 1024,
     HOLD_MAX_BYTES = 64,       /* slabs of larger blocks are let go after each claim: threads share them */
     LEAST_BUDGET = 32 * 1024,  /* of a thread, in bytes of blocks in one magazine per class */
-    LEAST_TOTAL = 1 << 20,
+    LEAST_TOTAL = 4 << 20,
     HEAP_SHARE = 8, /* all threads' budget is this part of the heap */
 };
 
@@ -88,23 +88,12 @@ static void empty_class(struct cache *self, unsigned class, bool keep_depot) {
 }
 
 /* Empties a class whose top has not moved since this was last asked. */
-static bool empty_if_idle(struct cache *self, unsigned class) {
+static void empty_if_idle(struct cache *self, unsigned class) {
     struct own *o = &self->own[class];
     uint16_t now = (uint16_t)(uintptr_t)self->top[class];
-    bool idle = o->seen == now && (o->rounds || o->held.slab);
-    if (idle)
+    if (o->seen == now && (o->rounds || o->held.slab))
         empty_class(self, class, true);
     o->seen = now;
-    return idle;
-}
-
-/* The hand goes round the classes and empties one that has not moved since it last passed. */
-static void reclaim_idle(struct cache *self, unsigned spared) {
-    for (unsigned looks = 0; looks < CLASSES; looks++) {
-        self->hand = (uint8_t)(self->hand % CLASSES + 1);
-        if (self->hand != spared && empty_if_idle(self, self->hand))
-            return;
-    }
 }
 
 /* A miss: the class's next magazine may hold twice as much, within the budget. */
@@ -118,10 +107,8 @@ static void grow_rounds(struct cache *self, unsigned class) {
     if (next == o->rounds)
         return;
     uint64_t more = (uint64_t)(next - o->rounds) * k->bytes;
-    if (o->rounds && self->rounds_bytes + more > gr_cache_budget()) {
-        reclaim_idle(self, class);
-        return;
-    }
+    if (o->rounds && self->rounds_bytes + more > gr_cache_budget())
+        return; /* until other classes fall idle */
     o->rounds = (uint16_t)next;
     self->rounds_bytes += more;
 }
@@ -172,16 +159,32 @@ static void *refill_from_slabs(struct cache *self, unsigned class, bool *clean) 
     return cache_pop_owner(self, class);
 }
 
+static void swap_spare(struct cache *self, unsigned class) {
+    struct magazine *spare = self->own[class].spare;
+    GR_COMMIT(&self->own[class].spare, unload(self, class));
+    load(self, class, spare);
+}
+
+void *gr_cache_pop_spare(struct cache *self, unsigned class) {
+    const struct magazine *spare = self->own[class].spare;
+    if (!spare || !spare->count || loaded_count(self, class))
+        return NULL;
+    swap_spare(self, class);
+    return cache_pop_owner(self, class);
+}
+
+bool gr_cache_push_spare(struct cache *self, unsigned class, void *p) {
+    const struct magazine *spare = self->own[class].spare;
+    if (!spare || spare->count)
+        return false;
+    swap_spare(self, class);
+    return cache_push_owner(self, class, p);
+}
+
 void *gr_cache_refill(struct cache *self, unsigned class, bool *clean) {
     struct own *o = &self->own[class];
     *clean = false;
-    ASSERT(loaded_count(self, class) == 0);
-    if (o->spare && o->spare->count) {
-        struct magazine *full = o->spare;
-        GR_COMMIT(&o->spare, unload(self, class));
-        load(self, class, full);
-        return cache_pop_owner(self, class);
-    }
+    ASSERT(loaded_count(self, class) == 0 && (!o->spare || !o->spare->count));
     grow_rounds(self, class);
     struct magazine *full = gr_depot_pop(class);
     if (full) {
@@ -220,33 +223,28 @@ void *gr_cache_clean_block(struct cache *self, unsigned class) {
 void gr_cache_overflow(struct cache *self, unsigned class, void *p) {
     struct own *o = &self->own[class];
     struct magazine *spare = o->spare, *empty = NULL;
-    if (spare && spare->count == 0 && spare->rounds) {
-        GR_COMMIT(&o->spare, unload(self, class));
-        load(self, class, spare);
-    } else {
-        grow_rounds(self, class);
-        if (spare) {
-            GR_COMMIT(&o->spare, NULL);
-            if (!gr_depot_push(class, spare)) {
-                dissolve(class, spare, "free");
-                if (spare->rounds >= o->rounds)
-                    empty = spare;
-                else
-                    gr_magazine_free(spare);
-            }
+    grow_rounds(self, class);
+    if (spare) {
+        GR_COMMIT(&o->spare, NULL);
+        if (!gr_depot_push(class, spare)) {
+            dissolve(class, spare, "free");
+            if (spare->rounds >= o->rounds)
+                empty = spare;
+            else
+                gr_magazine_free(spare);
         }
-        if (!empty)
-            empty = gr_magazine_new(o->rounds);
-        struct magazine *full = unload(self, class);
-        if (!empty && full) {
-            dissolve(class, full, "free");
-            empty = full;
-            full = NULL;
-        }
-        o->spare = full;
-        if (empty)
-            load(self, class, empty);
     }
+    if (!empty)
+        empty = gr_magazine_new(o->rounds);
+    struct magazine *full = unload(self, class);
+    if (!empty && full) {
+        dissolve(class, full, "free");
+        empty = full;
+        full = NULL;
+    }
+    GR_COMMIT(&o->spare, full);
+    if (empty)
+        load(self, class, empty);
     if (!cache_push_owner(self, class, p))
         gr_bin_return(class, &p, 1, "free");
 }

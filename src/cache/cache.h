@@ -38,7 +38,6 @@ struct cache {
     /* owner only */
     void **top[CLASS_SLOTS];
     uint8_t class_by_16[CLASS_BY_16_ENTRIES];
-    uint8_t hand; /* the class at which the budget's hand stands */
     uint32_t index;
     uint32_t tick;         /* when its idle classes were last looked for */
     uint64_t rounds_bytes; /* sum of rounds * size over the classes */
@@ -74,13 +73,17 @@ GR_INLINE bool cache_push_owner(struct cache *self, size_t class, void *p) {
 
 /* ---- slow paths; the caller is the owner, between slow_enter and slow_leave ---- */
 
-/* A block for an empty magazine. *clean: it reads as zero. NULL without memory. */
+/* The cheap half of a miss: the spare is full for a malloc, or empty for a free. NULL, false: it is not. */
+void *gr_cache_pop_spare(struct cache *self, unsigned class);
+bool gr_cache_push_spare(struct cache *self, unsigned class, void *p);
+
+/* A block for an empty magazine without a full spare. *clean: it reads as zero. NULL without memory. */
 void *gr_cache_refill(struct cache *self, unsigned class, bool *clean);
 
 /* One block straight from a slab if the class's next blocks are known to read as zero, else NULL. */
 void *gr_cache_clean_block(struct cache *self, unsigned class);
 
-/* p is pushed although the magazine is full. */
+/* p is pushed although the magazine is full and there is no empty spare. */
 void gr_cache_overflow(struct cache *self, unsigned class, void *p);
 
 /* Empties the cache: full magazines to the depot if `keep_depot`, all else to the slabs. */

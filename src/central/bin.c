@@ -9,6 +9,7 @@
 
 enum {
     COMBINE_ENTRIES = 64, /* bitmap words gathered at once in a return */
+    COMBINE_FEW = 8,      /* for returns of no more blocks */
     TRIM_WHOLE_SLABS = 4, /* known to be whole before a return looks for them */
     TRIM_LOOKS = 16,      /* slabs looked at then */
     TICK_LOOKS = 256,    /* slabs looked at once in a while */
@@ -163,7 +164,10 @@ static void give(const struct combined *c, unsigned class, const char *call) {
 }
 
 void gr_bin_return(unsigned class, void *const *blocks, unsigned n, const char *call) {
-    struct combined table[COMBINE_ENTRIES] = {{0, 0, 0}};
+    struct combined table[COMBINE_ENTRIES];
+    unsigned entries = n <= COMBINE_FEW ? COMBINE_FEW : COMBINE_ENTRIES;
+    for (unsigned i = 0; i < entries; i++)
+        table[i].slab = 0;
     for (unsigned i = 0; i < n; i++) {
         struct block_place at;
         if (GR_UNLIKELY(page_class_of(blocks[i]) != class))
@@ -172,7 +176,7 @@ void gr_bin_return(unsigned class, void *const *blocks, unsigned n, const char *
             gr_fatal_inside(call, blocks[i], class_bytes(class));
         uint32_t word = at.index / 64;
         uint64_t bit = 1ull << at.index % 64;
-        struct combined *c = &table[(at.slab * 7 + word) % COMBINE_ENTRIES];
+        struct combined *c = &table[(at.slab * 7 + word) % entries];
         if (c->slab != at.slab || c->word != word) {
             give(c, class, call);
             *c = (struct combined){at.slab, word, 0};
@@ -181,7 +185,7 @@ void gr_bin_return(unsigned class, void *const *blocks, unsigned n, const char *
             double_free(c, class, bit, call);
         c->mask |= bit;
     }
-    for (unsigned i = 0; i < COMBINE_ENTRIES; i++)
+    for (unsigned i = 0; i < entries; i++)
         give(&table[i], class, call);
     if (half_load_relaxed(&bins[class].whole) >= TRIM_WHOLE_SLABS)
         gr_bin_trim(class, TRIM_LOOKS);
