@@ -22,17 +22,28 @@ static bool is_mapped(size_t granule) {
     return a && half_load_acquire(&a->chunk[granule % ARENA_GRANULES / CHUNK_GRANULES]) == CHUNK_MAPPED;
 }
 
-static bool may_use(size_t granule, bool dirty_only) {
-    return is_mapped(granule) && !oracle.held[granule] && (!dirty_only || oracle.dirty[granule]);
+static bool is_dense(size_t granule) {
+    struct arena *a = arena_of(granule);
+    return half_load_relaxed(&a->dense) >> granule % ARENA_GRANULES / CHUNK_GRANULES & 1;
+}
+
+/* What a claim considers: dirty granules alone or all, in chunks for runs of one granule or in the others. */
+struct kinds {
+    bool dirty_only, dense, sparse;
+};
+
+static bool may_use(size_t granule, struct kinds kinds) {
+    return is_mapped(granule) && !oracle.held[granule] && (!kinds.dirty_only || oracle.dirty[granule]) &&
+           (is_dense(granule) ? kinds.dense : kinds.sparse);
 }
 
 /* The tightest run that fits, the lowest of these, in the lowest arena that has one. 0: none. */
-static size_t expected_place(size_t n, size_t align, bool dirty_only) {
+static size_t expected_place(size_t n, size_t align, struct kinds kinds) {
     for (size_t arena = 0; arena < ORACLE_ARENAS; arena++) {
         size_t best = 0, best_length = SIZE_MAX, end = (arena + 1) * ARENA_GRANULES;
         for (size_t from = arena * ARENA_GRANULES; from < end;) {
             size_t to = from;
-            while (to < end && may_use(to, dirty_only))
+            while (to < end && may_use(to, kinds))
                 to++;
             size_t at = round_up(from, align);
             if (at + n <= to && to - from < best_length) {
@@ -65,9 +76,10 @@ static void check_totals(void) {
 }
 
 static size_t claim(size_t n, size_t align) {
-    size_t want = oracle.dirty_vacant >= n ? expected_place(n, align, true) : 0;
+    bool dense = n == 1 && align == 1;
+    size_t want = oracle.dirty_vacant >= n ? expected_place(n, align, (struct kinds){true, dense, true}) : 0;
     if (!want)
-        want = expected_place(n, align, false);
+        want = expected_place(n, align, (struct kinds){false, dense, !dense});
     uint64_t mapped = gr_granules_mapped();
     size_t first = gr_run_claim(n, align);
     must(first && first % align == 0);
@@ -107,7 +119,7 @@ static void purge_word(size_t arena, unsigned word, uint64_t mask) {
     uint64_t due = 0;
     for (unsigned b = 0; b < 64; b++) {
         size_t g = arena * ARENA_GRANULES + word * 64 + b;
-        if (mask >> b & 1 && may_use(g, true)) {
+        if (mask >> b & 1 && may_use(g, (struct kinds){true, true, true})) {
             due |= 1ull << b;
             oracle.dirty[g] = false;
             oracle.dirty_vacant--;
@@ -164,35 +176,38 @@ static void arena_120_random_runs_against_the_oracle(void **state) {
     assert_int_equal(oracle.held_count, 1);
 }
 
-static void arena_120_all_empty_then_all_full(void **state) {
+/* Claims every vacant granule by its number. */
+static void hold_all(void) {
+    for (size_t g = 1; g < ORACLE; g++)
+        if (is_mapped(g) && !oracle.held[g]) {
+            if (g % ARENA_GRANULES) /* the first has none before it to grow into it */
+                must(gr_run_claim_at(g, 1));
+            else
+                must(word_and_acquire(&arena_of(g)->vacant[0], ~1ull) & 1);
+            oracle_hold(g, 1, true);
+            mark_dirty(g, 1);
+        }
+}
+
+static void arena_120_all_full_then_all_empty(void **state) {
     (void)state;
-    size_t vacant = (size_t)gr_arena_totals().vacant, count = 0;
-    uint64_t mapped = gr_granules_mapped();
-    size_t *got = calloc(vacant, sizeof *got);
-    for (; count < vacant; count++) {
-        got[count] = gr_run_claim(1, 1);
-        oracle_hold(got[count], 1, true);
-        mark_dirty(got[count], 1);
-    }
-    assert_int_equal(gr_granules_mapped(), mapped);
+    static bool before[ORACLE];
+    memcpy(before, oracle.held, sizeof before);
+    hold_all();
     assert_int_equal(gr_arena_totals().vacant, 0);
     assert_int_equal(gr_vacant_dirty(), 0);
-    while (count)
-        free_run(got[--count], 1);
+    for (size_t g = 1; g < ORACLE; g++)
+        if (oracle.held[g] && !before[g])
+            free_run(g, 1);
     check_totals();
-    free(got);
 }
 
 /* Two words of which the test holds every granule, and nothing else is vacant. */
 static size_t two_words(void) {
-    size_t first = gr_run_claim(2 * CHUNK_GRANULES, CHUNK_GRANULES), rest;
+    size_t first = gr_run_claim(2 * CHUNK_GRANULES, CHUNK_GRANULES);
     oracle_hold(first, 2 * CHUNK_GRANULES, true);
     mark_dirty(first, 2 * CHUNK_GRANULES);
-    while (gr_arena_totals().vacant) {
-        rest = gr_run_claim(1, 1);
-        oracle_hold(rest, 1, true);
-        mark_dirty(rest, 1);
-    }
+    hold_all();
     return first;
 }
 
@@ -289,142 +304,11 @@ static void arena_vacant_dirty_to_clean_by_purge(void **state) {
     gr_run_free(first + 1, 1);
 }
 
-/* ---- repair after fork ---- */
-
-static size_t kept, lost;
-static bool is_kept(size_t granule) { return granule >= kept && granule < kept + 3; }
-
-static int repair(void *unused) {
-    (void)unused;
-    kept = gr_run_claim(3, 1);
-    lost = gr_run_claim(5, 1);
-    struct arena *a = arena_of(kept);
-    unsigned last = ARENA_CHUNKS - 1;
-    must(half_load_relaxed(&a->chunk[last]) == CHUNK_UNMAPPED);
-    half_store_relaxed(&a->chunk[last], CHUNK_GROWING); /* its grower vanished */
-    gr_arenas_repair(is_kept);
-    must(half_load_relaxed(&a->chunk[last]) == CHUNK_UNMAPPED);
-    struct arena_totals t = gr_arena_totals();
-    must(t.vacant == t.mapped - 4); /* granule 0 as well */
-    must(t.vacant_dirty == gr_vacant_dirty());
-    bool dirty;
-    must(gr_run_claim_at(lost, 5) && gr_run_same_dirt(lost, 5, &dirty) == 5 && dirty); /* nobody knows what it holds */
-    must(!gr_run_claim_at(kept + 1, 1));
-    return 0;
-}
-
-static void arena_repair_frees_what_nobody_holds(void **state) {
-    (void)state;
-    must_end_well(in_child(repair, NULL, 20), "repair");
-}
-
-/* ---- no memory ---- */
-
-static int refuse(void *unused) {
-    (void)unused;
-    fault_arm(FAULT_MMAP, 1, true, ENOMEM);
-    must(gr_run_claim(1, 1) == 0);
-    fault_disarm();
-    size_t first = gr_run_claim(1, 1);
-    must(first);
-    fault_arm(FAULT_MMAP, 1, true, ENOMEM);
-    must(gr_run_claim(LARGE_MAX_GRANULES, 1) == 0);
-    must(gr_run_claim(1, 1) == first + 1); /* what is mapped serves on */
-    fault_disarm();
-    must(gr_run_claim(LARGE_MAX_GRANULES, 1) != 0);
-    return 0;
-}
-
-static void arena_growing_refused_to_unmapped_again(void **state) {
-    (void)state;
-    must_end_well(in_child(refuse, NULL, 20), "refused");
-}
-
-static int foreign(void *unused) {
-    (void)unused;
-    must(gr_run_claim(1, 1));
-    char *taken = region_address(2 * CHUNK_GRANULES);
-    must(__real_mmap(taken, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == taken);
-    for (unsigned i = 0; i < 5 * CHUNK_GRANULES; i++) {
-        size_t first = gr_run_claim(1, 1);
-        must(first && first / CHUNK_GRANULES != 2);
-        memset(region_address(first), 1, 64);
-    }
-    size_t wide = gr_run_claim(3 * CHUNK_GRANULES, 1);
-    must(wide > 2 * CHUNK_GRANULES);
-    must(half_load_relaxed(&arena_of(wide)->chunk[2]) == CHUNK_FOREIGN || wide >= ARENA_GRANULES);
-    return 0;
-}
-
-static void arena_growing_refused_to_foreign_for_ever(void **state) {
-    (void)state;
-    must_end_well(in_child(foreign, NULL, 20), "foreign");
-}
-
-/* ---- threads ---- */
-
-static _Atomic uint8_t owner[ORACLE];
-
-static void *claim_and_free(void *name) {
-    uint8_t me = (uint8_t)(uintptr_t)name;
-    struct rng rng = rng_for(100u + me);
-    struct run held[16] = {{0, 0}};
-    for (unsigned turn = 0; turn < 20000; turn++) {
-        struct run *r = &held[rng_below(&rng, COUNT_OF(held))];
-        if (r->n) {
-            for (size_t g = r->first; g < r->first + r->n; g++)
-                must(owner[g] == me), owner[g] = 0;
-            gr_run_free(r->first, r->n);
-            r->n = 0;
-        } else {
-            size_t n = 1 + rng_below(&rng, rng_below(&rng, 4) ? 6 : 100), first = gr_run_claim(n, 1);
-            must(first && first + n <= ORACLE);
-            for (size_t g = first; g < first + n; g++)
-                must(owner[g] == 0), owner[g] = me;
-            gr_run_mark_dirty(first, n);
-            *r = (struct run){first, n};
-        }
-    }
-    for (unsigned i = 0; i < COUNT_OF(held); i++)
-        if (held[i].n) {
-            for (size_t g = held[i].first; g < held[i].first + held[i].n; g++)
-                owner[g] = 0;
-            gr_run_free(held[i].first, held[i].n);
-        }
-    return NULL;
-}
-
-static int work_together(void *unused) {
-    (void)unused;
-    pthread_t threads[4];
-    for (uintptr_t i = 0; i < 4; i++)
-        must(pthread_create(&threads[i], NULL, claim_and_free, (void *)(i + 1)) == 0);
-    for (unsigned i = 0; i < 4; i++)
-        must(pthread_join(threads[i], NULL) == 0);
-    struct arena_totals t = gr_arena_totals();
-    must(t.vacant == t.mapped - 1);
-    must(t.vacant_dirty == gr_vacant_dirty());
-    return 0;
-}
-
-static void arena_run_held_by_one_thread(void **state) {
-    (void)state;
-    must_end_well(in_child(work_together, NULL, 60), "threads");
-}
-
 int main(void) {
-    /* Those in children come first: their process has not claimed anything yet. */
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(arena_repair_frees_what_nobody_holds),
-        cmocka_unit_test(arena_growing_refused_to_unmapped_again),
-        cmocka_unit_test(arena_growing_refused_to_foreign_for_ever),
-        cmocka_unit_test(arena_run_held_by_one_thread),
-        cmocka_unit_test(arena_120_random_runs_against_the_oracle),
-        cmocka_unit_test(arena_120_all_empty_then_all_full),
-        cmocka_unit_test(arena_vacant_dirty_to_clean_by_purge),
-        cmocka_unit_test(arena_120_one_word_exhaustively),
-        cmocka_unit_test(arena_120_runs_over_the_word_border),
-        cmocka_unit_test(arena_claim_at_stays_in_the_arena),
+        cmocka_unit_test(arena_120_random_runs_against_the_oracle), cmocka_unit_test(arena_120_all_full_then_all_empty),
+        cmocka_unit_test(arena_vacant_dirty_to_clean_by_purge),     cmocka_unit_test(arena_120_one_word_exhaustively),
+        cmocka_unit_test(arena_120_runs_over_the_word_border),      cmocka_unit_test(arena_claim_at_stays_in_the_arena),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

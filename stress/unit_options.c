@@ -32,7 +32,7 @@ static const struct accepted {
     uint64_t value;
 } accepted[] = {
     {"purge_ms:0", OPTION_PURGE_MS, 0},
-    {"purge_ms:3600000", OPTION_PURGE_MS, 3600000},
+    {"purge_ms:25000", OPTION_PURGE_MS, 25000},
     {"purge_ms:never", OPTION_PURGE_MS, OPTION_NEVER},
     {"purge_ms:007", OPTION_PURGE_MS, 7},
     {"thread_cache:0", OPTION_THREAD_CACHE, 0},
@@ -77,7 +77,7 @@ static const char *const refused[] = {
     "purge_ms: 5",
     "purge_ms:5 ",
     "purge_ms:5k",
-    "purge_ms:3600001",
+    "purge_ms:25001",
     "purge_ms:Never",
     "thread_cache:never",
     "thread_cache:k",

@@ -1,5 +1,5 @@
 /* unit_purge.c -- page/purge.h: what is purged when, under a clock that the test sets. */
-/* test: wrap=os_clock_ms,madvise */
+/* test: wrap=madvise */
 #include "test.h"
 
 #include "os/options.h"
@@ -8,9 +8,6 @@
 #include "page/region.h"
 
 static uint64_t clock_ms = 1000000;
-uint64_t __wrap_os_clock_ms(void);
-uint64_t __wrap_os_clock_ms(void) { return clock_ms; }
-
 static void (*during_purge)(void);
 static unsigned madvised;
 int __real_madvise(void *at, size_t bytes, int advice);
@@ -37,13 +34,20 @@ static size_t dirty_run(size_t granules) {
 
 static void pass(uint64_t ms) { clock_ms += ms; }
 
-/* Nothing dirty, the clock beyond all stamps. */
+/* Somebody looks in each tick for so long: ages are counted in ticks that were seen. */
+static void live(uint64_t ms) {
+    for (uint64_t end = clock_ms + ms; clock_ms < end;) {
+        pass(PURGE_TICK_MS);
+        gr_purge_poll(clock_ms);
+    }
+}
+
+/* Nothing dirty. */
 static int start_clean(void **state) {
     (void)state;
     during_purge = NULL;
     gr_purge_all(0);
-    pass(60000);
-    gr_purge_poll(os_clock_ms());
+    live(2 * PURGE_TICK_MS);
     return gr_vacant_dirty() != 0;
 }
 
@@ -61,12 +65,9 @@ static void purge_not_before_the_delay(void **state) {
     (void)state;
     size_t first = dirty_run(3);
     gr_run_free(first, 3);
-    for (unsigned step = 0; step < DELAY_MS / PURGE_TICK_MS; step++) {
-        pass(PURGE_TICK_MS);
-        gr_purge_poll(os_clock_ms());
-        assert_int_equal(gr_vacant_dirty(), 3);
-        assert_int_equal(*(char *)region_address(first), 1);
-    }
+    live(DELAY_MS - PURGE_TICK_MS);
+    assert_int_equal(gr_vacant_dirty(), 3);
+    assert_int_equal(*(char *)region_address(first), 1);
 }
 
 static void purge_soon_after_the_delay(void **state) {
@@ -74,25 +75,34 @@ static void purge_soon_after_the_delay(void **state) {
     uint64_t purged = gr_purged();
     size_t first = dirty_run(3);
     gr_run_free(first, 3);
-    pass(DELAY_MS + 2 * PURGE_TICK_MS);
-    gr_purge_poll(os_clock_ms());
+    live(DELAY_MS + 2 * PURGE_TICK_MS);
     assert_int_equal(gr_vacant_dirty(), 0);
     assert_int_equal(gr_purged(), purged + 3);
     assert_int_equal(*(char *)region_address(first), 0);
+}
+
+/* Nobody looked for an hour: what was freed just now is not old. */
+static void purge_not_what_was_freed_after_a_long_silence(void **state) {
+    (void)state;
+    for (uint64_t silence = DELAY_MS; silence < 60 * DELAY_MS; silence += 7 * PURGE_TICK_MS) {
+        pass(silence);
+        size_t first = dirty_run(1);
+        gr_run_free(first, 1);
+        gr_purge_poll(clock_ms);
+        assert_int_equal(gr_vacant_dirty(), 1);
+        gr_purge_all(0);
+    }
 }
 
 static void purge_each_granule_by_its_own_stamp(void **state) {
     (void)state;
     size_t first = dirty_run(4);
     gr_run_free(first, 1);
-    pass(DELAY_MS / 2);
-    gr_purge_poll(os_clock_ms());
+    live(DELAY_MS / 2);
     gr_run_free(first + 1, 3);
-    pass(DELAY_MS / 2 + 2 * PURGE_TICK_MS);
-    gr_purge_poll(os_clock_ms());
+    live(DELAY_MS / 2 + 2 * PURGE_TICK_MS);
     assert_int_equal(gr_vacant_dirty(), 3);
-    pass(DELAY_MS / 2 + PURGE_TICK_MS);
-    gr_purge_poll(os_clock_ms());
+    live(DELAY_MS / 2);
     assert_int_equal(gr_vacant_dirty(), 0);
 }
 
@@ -100,11 +110,11 @@ static void purge_looks_once_a_tick(void **state) {
     (void)state;
     size_t first = dirty_run(2);
     pass(PURGE_TICK_MS);
-    gr_purge_poll(os_clock_ms());
+    gr_purge_poll(clock_ms);
     gr_run_free(first, 2);
     unsigned before = madvised;
     for (unsigned i = 0; i < 1000; i++)
-        gr_purge_poll(os_clock_ms());
+        gr_purge_poll(clock_ms);
     assert_int_equal(madvised, before);
     assert_int_equal(gr_vacant_dirty(), 2);
 }
@@ -113,16 +123,13 @@ static void purge_used_again_is_not_purged(void **state) {
     (void)state;
     size_t first = dirty_run(2);
     gr_run_free(first, 2);
-    pass(DELAY_MS / 2);
-    gr_purge_poll(os_clock_ms());
+    live(DELAY_MS / 2);
     assert_int_equal(gr_run_claim(2, 1), first); /* dirty ones first */
     gr_run_mark_dirty(first, 2);
-    pass(10 * DELAY_MS);
-    gr_purge_poll(os_clock_ms());
+    live(3 * DELAY_MS);
     assert_int_equal(*(char *)region_address(first), 1);
     gr_run_free(first, 2);
-    pass(DELAY_MS / 2);
-    gr_purge_poll(os_clock_ms());
+    live(DELAY_MS / 2);
     assert_int_equal(gr_vacant_dirty(), 2);
 }
 
@@ -131,10 +138,11 @@ static void purge_bounded_in_one_turn_and_goes_on(void **state) {
     enum { COUNT = 5 * PURGE_TURN_GRANULES + 7 };
     size_t first = dirty_run(COUNT);
     gr_run_free(first, COUNT);
-    pass(DELAY_MS + 2 * PURGE_TICK_MS);
+    live(DELAY_MS - PURGE_TICK_MS);
+    pass(PURGE_TICK_MS);
     unsigned polls = 0;
     for (uint64_t left = COUNT; left; left = gr_vacant_dirty()) {
-        gr_purge_poll(os_clock_ms()); /* in the same tick: there is more to do; the rest of a word may wait for the next */
+        gr_purge_poll(clock_ms); /* in the same tick: there is more to do; the rest of a word may wait for the next */
         assert_true(gr_vacant_dirty() + PURGE_TURN_GRANULES >= left);
         if (gr_vacant_dirty() == left)
             pass(PURGE_TICK_MS);
@@ -158,10 +166,7 @@ static void purge_never(void **state) {
     gr_options_parse("purge_ms:never", "test: ");
     size_t first = dirty_run(3);
     gr_run_free(first, 3);
-    for (unsigned i = 0; i < 100; i++) {
-        pass(DELAY_MS);
-        gr_purge_poll(os_clock_ms());
-    }
+    live(60 * DELAY_MS);
     assert_int_equal(gr_vacant_dirty(), 3);
     gr_options_parse("purge_ms:1000", "test: ");
 }
@@ -171,8 +176,7 @@ static void purge_at_once(void **state) {
     gr_options_parse("purge_ms:0", "test: ");
     size_t first = dirty_run(3);
     gr_run_free(first, 3);
-    pass(2 * PURGE_TICK_MS);
-    gr_purge_poll(os_clock_ms());
+    live(PURGE_TICK_MS);
     assert_int_equal(gr_vacant_dirty(), 0);
     gr_options_parse("purge_ms:1000", "test: ");
 }
@@ -184,7 +188,7 @@ static bool was_busy;
 static void purge_again_inside(void) {
     during_purge = NULL;
     was_busy = gr_purge_all(0) == 0;
-    gr_purge_poll(os_clock_ms());
+    gr_purge_poll(clock_ms);
 }
 
 static void purge_busy_to_others(void **state) {
@@ -232,6 +236,7 @@ int main(void) {
         TEST(purge_is_due_modulo_256),
         TEST(purge_not_before_the_delay),
         TEST(purge_soon_after_the_delay),
+        TEST(purge_not_what_was_freed_after_a_long_silence),
         TEST(purge_each_granule_by_its_own_stamp),
         TEST(purge_looks_once_a_tick),
         TEST(purge_used_again_is_not_purged),
