@@ -16,7 +16,7 @@ static _Atomic bool others_may_end;
 static void *other(void *index) {
     struct rng rng = storm_rng_of(10 + (uint64_t)(intptr_t)index);
     while (!atomic_load(&others_may_end))
-        storm_churn(&rng, 50, 1 << 18);
+        storm_churn(&rng, 50, 1 << 15);
     storm_workload(rng_next(&rng), 1);
     return NULL;
 }

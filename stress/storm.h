@@ -290,4 +290,26 @@ static inline void storm_in_child(void (*body)(long), long arg, const char *what
 
 static inline double storm_mib(size_t bytes) { return (double)bytes / (1 << 20); }
 
+/* Noise */
+
+#ifdef STORM_NOISE
+/* Linked with granary_points: before a step of the library a thread now and then steps aside, so that others come between
+ * two steps that are a few instructions apart. Most naps are short; a few outlast a time slice. */
+void gr_test_point(void);
+void gr_test_point(void) {
+    static _Thread_local struct rng rng;
+    if (!rng.state)
+        rng.state = storm.seed ^ (uint64_t)(uintptr_t)&rng;
+    uint64_t draw = rng_next(&rng);
+    if (draw % 256)
+        return;
+    int kept_errno = errno;
+    if (draw >> 8 & 15)
+        sched_yield();
+    else
+        nanosleep(&(struct timespec){0, 1000 + (long)(draw >> 16) % 200000}, NULL);
+    errno = kept_errno;
+}
+#endif
+
 #endif
