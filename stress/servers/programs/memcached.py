@@ -12,6 +12,19 @@ PROVEN = ("memcached", "memcaslap", "/usr/bin/python3")
 MEASURED = ("memcached",)
 WORKERS = 4
 
+# For memcaslap: lengths and shares of keys and values, and of commands (0 set, 1 get). Without a file of ours it
+# writes one into the user's home.
+MIX = """key
+20 60 1
+value
+20 200 0.5
+200 2000 0.4
+2000 8000 0.1
+cmd
+0 0.2
+1 0.8
+"""
+
 
 def value(key, version):
     size = (1, 20, 90, 300, 1200, 6000)[key % 6] + key * 13 % 60
@@ -115,6 +128,7 @@ def serve(run):
 
 def work(run):
     server = serve(run)
+    mix = run.write("mix", MIX)
     processes = []
     for worker in range(WORKERS):
         with open(run.path(f"worker{worker}"), "wb") as out:
@@ -131,7 +145,7 @@ def work(run):
             run.fail(f"worker {worker} failed: {said[-1] if said else ''}")
         run.forget(process)
     server.check_maps()
-    said = run.generate(f"memcaslap -s 127.0.0.1:{server.port} -T 2 -c 32 -x 40000 -v 1.0")
+    said = run.generate(f"memcaslap -F {mix} -s 127.0.0.1:{server.port} -T 2 -c 32 -x 40000 -v 1.0")
     for part in ("Ops: 40000", "verify_failed: 0", "verify_misses: 0"):
         run.want(part in said, f"memcaslap does not say {part}", said)
     client = Client(server.port)
@@ -145,11 +159,12 @@ def work(run):
 
 def measure(run):
     server = serve(run)
+    mix = run.write("mix", MIX)
 
     def get_and_set():
         amount = 120000
         start = time.monotonic()
-        run.generate(f"memcaslap -s 127.0.0.1:{server.port} -T 1 -c 32 -x {amount}")
+        run.generate(f"memcaslap -F {mix} -s 127.0.0.1:{server.port} -T 1 -c 32 -x {amount}")
         return amount / 1000, time.monotonic() - start
 
     def connections():
