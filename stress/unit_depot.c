@@ -1,7 +1,11 @@
-/* unit_depot.c -- central/depot.h: last in first out, bounded in magazines and in bytes, one depot a class. */
+/* unit_depot.c -- central/depot.h: last in first out, one depot a class, a bound that grows when it is regretted and falls when
+ * nobody needs it.
+ */
 #include "test.h"
 
+#include "central/bin.h"
 #include "central/depot.h"
+#include "os/options.h"
 
 static struct magazine *loaded_with(unsigned class, uintptr_t name) {
     unsigned rounds = gr_classes[class].rounds;
@@ -36,21 +40,22 @@ static void depot_empty_has_none(void **state) {
 
 static void depot_last_in_first_out(void **state) {
     (void)state;
-    for (uintptr_t i = 1; i <= 4; i++) {
-        assert_true(gr_depot_push(1, loaded_with(1, i)));
-        assert_int_equal(gr_depot_depth(1), i);
-    }
-    for (uintptr_t i = 4; i >= 1; i--) {
-        assert_int_equal(gr_depot_depth(1), i);
-        struct magazine *m = gr_depot_pop(1);
-        must_be(m, 1, i);
+    uintptr_t depth = 0;
+    struct magazine *m;
+    while (gr_depot_push(1, m = loaded_with(1, depth + 1)))
+        assert_int_equal(gr_depot_depth(1), ++depth);
+    assert_true(depth >= 2);
+    gr_magazine_free(m);
+    for (; depth; depth--) {
+        assert_int_equal(gr_depot_depth(1), depth);
+        must_be(m = gr_depot_pop(1), 1, depth);
         gr_magazine_free(m);
     }
     assert_null(gr_depot_pop(1));
 }
 
-/* Refused at some depth, which holds at most a few MiB of blocks; the magazine stays with its holder. */
-static void depot_bounded_in_magazines_and_bytes(void **state) {
+/* Refused at some depth; the magazine stays with its holder. One out, one in: the bound is of what is there. */
+static void depot_bounded(void **state) {
     (void)state;
     for (unsigned class = 1; class <= CLASSES; class ++) {
         uintptr_t depth = 0;
@@ -60,10 +65,6 @@ static void depot_bounded_in_magazines_and_bytes(void **state) {
         must_be(m, class, depth + 1);
         assert_int_equal(gr_depot_depth(class), depth);
         assert_true(depth >= 1);
-        size_t bytes = depth * gr_classes[class].rounds * class_bytes(class);
-        if (depth > 4)
-            assert_true(bytes <= 4 * MIB);
-        /* One out, one in: the bound is of what is there, not of what was pushed. */
         struct magazine *top = gr_depot_pop(class);
         must_be(top, class, depth);
         assert_true(gr_depot_push(class, m));
@@ -93,6 +94,96 @@ static void depot_keeps_what_is_not_full(void **state) {
     assert_ptr_equal(gr_depot_pop(2), m);
     assert_int_equal(m->count, 3);
     gr_magazine_free(m);
+}
+
+/* ---- the bound, with blocks of real slabs ---- */
+
+enum { CLASS = 8, ROUND = 8 };
+
+static struct magazine *loaded_with_blocks(struct holding *h) {
+    struct magazine *m = gr_magazine_new(ROUND);
+    bool clean;
+    must(m != NULL);
+    m->count = (uint16_t)gr_bin_claim(h, CLASS, m->slot + 1, ROUND, &clean);
+    must(m->count);
+    return m;
+}
+
+static void dissolve(struct magazine *m) {
+    gr_bin_return(CLASS, m->slot + 1, m->count, "free");
+    gr_magazine_free(m);
+}
+
+/* Pushes until one is refused; how many went in. */
+static unsigned fill(struct holding *h) {
+    unsigned n = 0;
+    struct magazine *m;
+    while (gr_depot_push(CLASS, m = loaded_with_blocks(h)))
+        n++;
+    dissolve(m);
+    return n;
+}
+
+static unsigned drain(void) {
+    unsigned n = 0;
+    struct magazine *m;
+    while ((m = gr_depot_pop(CLASS)) != NULL) {
+        dissolve(m);
+        n++;
+    }
+    return n;
+}
+
+static void depot_bound_grows_where_a_refusal_was_regretted(void **state) {
+    (void)state;
+    struct holding h = {0, 0, 0, 0};
+    static void *heap[20000];
+    bool clean;
+    unsigned used = 0; /* the bound is a share of the class's slabs */
+    for (unsigned n = 1; n && used < COUNT_OF(heap); used += n)
+        n = gr_bin_claim(&h, CLASS, heap + used, (unsigned)COUNT_OF(heap) - used, &clean);
+    unsigned before = fill(&h), depth = before;
+    for (unsigned turn = 0; turn < 20; turn++) {
+        assert_int_equal(drain(), depth); /* its last pop misses */
+        depth = fill(&h);
+        assert_true(depth >= before);
+    }
+    assert_true(depth > before);
+    assert_int_equal(drain(), depth);
+    gr_bin_release(&h, CLASS);
+    gr_bin_return(CLASS, heap, used, "free");
+}
+
+static void depot_tick_dissolves_what_nobody_needed(void **state) {
+    (void)state;
+    static uint32_t now = 1;
+    struct holding h = {0, 0, 0, 0};
+    unsigned depth = fill(&h);
+    gr_bin_release(&h, CLASS);
+    gr_depots_tick(now++); /* from here on it is watched */
+    for (unsigned ticks = 0; gr_depot_depth(CLASS); ticks++) {
+        gr_depots_tick(now++);
+        uint32_t left = gr_depot_depth(CLASS);
+        assert_true(left <= depth && ticks < 40);
+        gr_depots_tick(now - 1); /* the same tick: nothing */
+        assert_int_equal(gr_depot_depth(CLASS), left);
+        depth = left;
+    }
+}
+
+static void depot_dissolve_empties_one_class(void **state) {
+    (void)state;
+    struct holding h = {0, 0, 0, 0};
+    fill(&h);
+    gr_bin_release(&h, CLASS);
+    must(gr_depot_push(CLASS + 1, loaded_with(CLASS + 1, 5)));
+    gr_depot_dissolve(CLASS);
+    assert_int_equal(gr_depot_depth(CLASS), 0);
+    assert_int_equal(gr_depot_depth(CLASS + 1), 1);
+    empty_all();
+    for (unsigned i = 0; i < 4; i++)
+        gr_bin_trim(CLASS, UINT32_MAX);
+    assert_int_equal(gr_bin_granules(CLASS), 0); /* every block came home */
 }
 
 /* ---- threads: magazines move, none is in two hands ---- */
@@ -126,12 +217,16 @@ static void depot_exchange_between_threads(void **state) {
 }
 
 int main(void) {
+    gr_options_parse("purge_ms:never", "test: ");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(depot_empty_has_none),
         cmocka_unit_test(depot_last_in_first_out),
-        cmocka_unit_test(depot_bounded_in_magazines_and_bytes),
+        cmocka_unit_test(depot_bounded),
         cmocka_unit_test(depot_one_a_class),
         cmocka_unit_test(depot_keeps_what_is_not_full),
+        cmocka_unit_test(depot_bound_grows_where_a_refusal_was_regretted),
+        cmocka_unit_test(depot_tick_dissolves_what_nobody_needed),
+        cmocka_unit_test(depot_dissolve_empties_one_class),
         cmocka_unit_test(depot_exchange_between_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
