@@ -58,13 +58,17 @@ static void magazine_freed_serves_again_as_new(void **state) {
         m->slot[r] = m;
     m->count = 9;
     gr_magazine_free(m);
-    struct magazine *again = gr_magazine_new(5); /* the same kind */
-    assert_ptr_equal(again, m);
-    assert_int_equal(again->count, 0);
-    assert_int_equal(again->rounds, 5);
-    assert_null(again->slot[0]);
-    assert_ptr_equal(again->slot[6], MAGAZINE_FULL);
-    gr_magazine_free(again);
+    for (unsigned rounds = 4; rounds <= 12; rounds += 4) { /* the same kind: less than before, then more */
+        struct magazine *again = gr_magazine_new(rounds);
+        assert_ptr_equal(again, m);
+        assert_int_equal(again->count, 0);
+        assert_int_equal(again->rounds, rounds);
+        assert_null(again->slot[0]);
+        for (unsigned r = 1; r <= rounds; r++)
+            assert_ptr_not_equal(again->slot[r], MAGAZINE_FULL); /* of its former size */
+        assert_ptr_equal(again->slot[rounds + 1], MAGAZINE_FULL);
+        gr_magazine_free(again);
+    }
 }
 
 static void magazine_small_ones_cost_little(void **state) {
