@@ -170,9 +170,7 @@ class Server:
         self.name = name
         self.port = port
         self.log = log
-        self.cpu = 0.0
         self.peak = 0
-        self.watch_limit = None
 
     @property
     def pid(self):
@@ -216,6 +214,15 @@ class Server:
             self.peak = max(self.peak, sum(status_kib(pid, "RssAnon") for pid in self.pids()))
         else:
             self.peak = max(self.peak, status_kib(self.pid, "VmHWM"))
+
+    def forget_peak(self):
+        """What comes counts from here on: VmHWM begins again at what is resident now."""
+        self.peak = 0
+        try:
+            with open(f"/proc/{self.pid}/clear_refs", "w", encoding="ascii") as file:
+                file.write("5")
+        except OSError:
+            pass
 
     def cpu_seconds(self):
         """CPU seconds of the server's processes that live, and of those it has waited for."""
@@ -409,6 +416,7 @@ class Run:
 
     def load(self, server, row, unit, whole_tree, generator):
         """A Sample of a server under a generator; generator() returns (units done, seconds)."""
+        server.forget_peak()
         before = server.cpu_seconds()
         over = threading.Event()
 
