@@ -37,4 +37,7 @@ struct magazine *gr_magazine_new(unsigned rounds) {
     return m;
 }
 
-void gr_magazine_free(struct magazine *m) { gr_meta_give(&pools[m->id & 3], m->id >> 2); }
+void gr_magazine_free(struct magazine *m) {
+    m->slot[m->rounds + 1] = NULL; /* in its next life it may hold more: no mark must stand among its rounds */
+    gr_meta_give(&pools[m->id & 3], m->id >> 2);
+}
