@@ -39,7 +39,7 @@ enum {
     META_CHUNK_BYTES = 64 * 1024, /* step in which records are mapped */
     HUGE_RECORDS = 1 << 16,       /* blocks with mappings of their own; the kernel's map limit is near it */
 
-    THP_FROM_CHUNKS = 16,          /* 64 MiB of small slabs before huge pages are asked for */
+    THP_FROM_CHUNKS = 16, /* 64 MiB of small slabs before huge pages are asked for */
     CACHE_TICK_MS = 1000,
     PURGE_TICK_MS = 100,
     PURGE_TURN_GRANULES = 64, /* 4 MiB of madvise at most in one turn */

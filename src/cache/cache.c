@@ -7,10 +7,10 @@
 #include "os/options.h"
 
 enum {
-    FIRST_ROUNDS = 8,          /* at most, and FIRST_BYTES of blocks, but two */
+    FIRST_ROUNDS = 8, /* at most, and FIRST_BYTES of blocks, but two */
     FIRST_BYTES = 8 * 1024,
-    HOLD_MAX_BYTES = 64,       /* slabs of larger blocks are let go after each claim: threads share them */
-    LEAST_BUDGET = 32 * 1024,  /* of a thread, in bytes of blocks in one magazine per class */
+    HOLD_MAX_BYTES = 64,      /* slabs of larger blocks are let go after each claim: threads share them */
+    LEAST_BUDGET = 32 * 1024, /* of a thread, in bytes of blocks in one magazine per class */
     LEAST_TOTAL = 4 << 20,
     HEAP_SHARE = 8, /* all threads' budget is this part of the heap */
 };

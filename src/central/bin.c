@@ -12,7 +12,7 @@ enum {
     COMBINE_FEW = 8,      /* for returns of no more blocks */
     TRIM_WHOLE_SLABS = 4, /* known to be whole before a return looks for them */
     TRIM_LOOKS = 16,      /* slabs looked at then */
-    TICK_LOOKS = 256,    /* slabs looked at once in a while */
+    TICK_LOOKS = 256,     /* slabs looked at once in a while */
 };
 
 static struct bin {

@@ -86,7 +86,8 @@ void gr_depots_tick(uint32_t now) {
     if (last == now || !half_cas_strong_relaxed(&last_tick, &last, now))
         return;
     for (unsigned class = 1; class <= CLASSES; class ++) {
-        uint32_t spare = (half_load_relaxed(&depots[class].low) + 1) / 2, bound = half_load_relaxed(&depots[class].bound);
+        uint32_t spare = (half_load_relaxed(&depots[class].low) + 1) / 2,
+                 bound = half_load_relaxed(&depots[class].bound);
         if (spare && done < TICK_MOST) {
             dissolve_some(class, spare);
             done += spare;
