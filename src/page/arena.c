@@ -138,7 +138,8 @@ static struct granules vacant_of(const struct arena *a, struct wanted wanted) {
 static size_t claim_vacant(unsigned n, unsigned align, struct wanted wanted) {
     size_t count = gr_arena_count();
     for (size_t block = 0; block * 64 < count; block++)
-        for (uint64_t hints = word_load_relaxed(&arenas.roomy[block]); hints; hints &= hints - 1) {
+        for (uint64_t hints = word_load_acquire(&arenas.roomy[block]); hints;
+             hints &= hints - 1) { /* [acquire roomy] */
             size_t index = block * 64 + bits_lowest(hints);
             struct arena *a = ref_load_acquire(&gr_arenas[index]); /* [acquire arena-born] */
             for (;;) {

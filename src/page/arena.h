@@ -26,7 +26,7 @@
  * EDGES       run-home    free -> claim      the last holder's writes to the run and to its record
  *             arena-born  install -> find    an arena is mapped before it can be found
  *             counted-arena  count raised -> count read    an arena below the count can be found
- *             roomy       hint set -> hint cleared    a granule freed before the hint was set is seen by who clears it
+ *             roomy       hint set -> hint cleared    what was freed, and the arena, before the hint was set, for who reads or clears it
  *             chunk-gone  unmapped -> grow   the system has taken a chunk back before it is asked for it again
  *
  * WHY a claim that fails half-way may undo: the bits it took were vacant, so for a moment others find less than there is,
