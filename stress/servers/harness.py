@@ -439,14 +439,15 @@ class Run:
     # ---- the end ----
 
     def kill_all(self):
-        """Whatever of this run is still there goes: the groups of what we started, and orphans of theirs."""
-        for process in self.processes:
-            if process.poll() is None:
-                try:
-                    os.killpg(process.pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-                process.wait()
+        """Whatever of this run is still there goes: the groups of what we started, and orphans of theirs. An
+        interrupt comes first: PostgreSQL then gives its shared memory back."""
+        for how, patience in ((signal.SIGINT, 3.0), (signal.SIGKILL, 30.0)):
+            alive = [process for process in self.processes if process.poll() is None]
+            for process in alive:
+                os.killpg(process.pid, how)
+            end = time.monotonic() + patience
+            while time.monotonic() < end and any(process.poll() is None for process in alive):
+                time.sleep(0.01)
         self.processes = []
         for pid in reap():
             try:
