@@ -4,7 +4,7 @@
 #include "misuse_run.h"
 
 #define LARGE ((size_t)300000)
-#define HUGE_ (40 * MIB)
+#define HUGE_ (80 * MIB)
 
 /* ---- the pointers ---- */
 
@@ -86,7 +86,7 @@ struct sizes {
 
 static const struct sizes wrong_sizes[] = {
     {100, 1000}, {1000, 100}, {100, 112},     {64, LARGE},       {LARGE, 64},    {LARGE, 2 * MIB},  {2 * MIB, LARGE},
-    {64, HUGE_}, {HUGE_, 64}, {HUGE_, LARGE}, {HUGE_, 50 * MIB}, {64, SIZE_MAX}, {LARGE, SIZE_MAX},
+    {64, HUGE_}, {HUGE_, 64}, {HUGE_, LARGE}, {HUGE_, 90 * MIB}, {64, SIZE_MAX}, {LARGE, SIZE_MAX},
 };
 
 /* Both classes are in use: the block goes where blocks of the said size wait. */
@@ -157,10 +157,10 @@ static const struct crime crimes[] = {
     {"112_300000_said_64", wrong_size, 4},
     {"112_300000_said_2M", wrong_size, 5},
     {"112_2M_said_300000", wrong_size, 6},
-    {"112_64_said_40M", wrong_size, 7},
-    {"112_40M_said_64", wrong_size, 8},
-    {"112_40M_said_300000", wrong_size, 9},
-    {"112_40M_said_50M", wrong_size, 10},
+    {"112_64_said_80M", wrong_size, 7},
+    {"112_80M_said_64", wrong_size, 8},
+    {"112_80M_said_300000", wrong_size, 9},
+    {"112_80M_said_90M", wrong_size, 10},
     {"112_64_said_size_max", wrong_size, 11},
     {"112_300000_said_size_max", wrong_size, 12},
     {"112_100_said_1000_at_first", wrong_size_at_first, 0},
@@ -173,7 +173,7 @@ static const struct crime crimes[] = {
     {"112_aligned_64_said_16", wrong_alignment, 16},
     {"112_twice_sized_64", twice_sized, 64},
     {"112_twice_sized_300000", twice_sized, LARGE},
-    {"112_twice_sized_40M", twice_sized, HUGE_},
+    {"112_twice_sized_80M", twice_sized, HUGE_},
 };
 
 int main(int argc, char **argv) { return run_crimes(crimes, COUNT_OF(crimes), argc, argv, NULL, 0); }

@@ -8,7 +8,7 @@
 #define SMALL   ((size_t)64)
 #define GRANULE (64 * KIB)
 #define LARGE   ((size_t)300000)
-#define HUGE_   (40 * MIB)
+#define HUGE_   (80 * MIB)
 
 /* ---- 106: twice ---- */
 
@@ -207,7 +207,7 @@ static int foreign_number_before_any_malloc(size_t number) {
 static int foreign_number_after_malloc(size_t number) {
     block_of(64);
     block_of(300000);
-    block_of(40 * MIB);
+    block_of(80 * MIB);
     return foreign_number(number);
 }
 
@@ -241,23 +241,23 @@ static const struct crime crimes[] = {
     {"106_twice_at_once_256K", twice_at_once, 256 * KIB},
     {"106_twice_at_once_300000", twice_at_once, LARGE},
     {"106_twice_at_once_2M", twice_at_once, 2 * MIB},
-    {"106_twice_at_once_40M", twice_at_once, HUGE_},
+    {"106_twice_at_once_80M", twice_at_once, HUGE_},
     {"106_twice_around_another_64", twice_around_another, SMALL},
     {"106_twice_around_another_1000", twice_around_another, 1000},
     {"106_twice_around_another_256K", twice_around_another, 256 * KIB},
     {"106_twice_around_another_300000", twice_around_another, LARGE},
-    {"106_twice_around_another_40M", twice_around_another, HUGE_},
+    {"106_twice_around_another_80M", twice_around_another, HUGE_},
     {"106_twice_after_reuse_of_others_64", twice_after_reuse_of_others, SMALL},
     {"106_twice_after_reuse_of_others_20000", twice_after_reuse_of_others, 20000},
     {"106_twice_across_trim_64", twice_across_trim, SMALL},
     {"106_twice_across_trim_256K", twice_across_trim, 256 * KIB},
     {"106_twice_across_trim_300000", twice_across_trim, LARGE},
-    {"106_twice_across_trim_40M", twice_across_trim, HUGE_},
+    {"106_twice_across_trim_80M", twice_across_trim, HUGE_},
     {"106_twice_across_trim_of_all_64", twice_across_trim_of_all, SMALL},
     {"106_twice_across_trim_of_all_300000", twice_across_trim_of_all, LARGE},
     {"106_twice_here_and_in_a_thread_64", twice_here_and_in_a_thread, SMALL},
     {"106_twice_here_and_in_a_thread_300000", twice_here_and_in_a_thread, LARGE},
-    {"106_twice_here_and_in_a_thread_40M", twice_here_and_in_a_thread, HUGE_},
+    {"106_twice_here_and_in_a_thread_80M", twice_here_and_in_a_thread, HUGE_},
     {"106_twice_in_a_thread_and_here_64", twice_in_a_thread_and_here, SMALL},
     {"106_twice_in_a_thread_and_here_300000", twice_in_a_thread_and_here, LARGE},
     {"106_twice_in_two_threads_64", twice_in_two_threads, SMALL},
@@ -266,10 +266,10 @@ static const struct crime crimes[] = {
     {"107_at_the_same_time_1000", twice_at_the_same_time, 1000},
     {"107_at_the_same_time_300000", twice_at_the_same_time, LARGE},
     {"107_at_the_same_time_2M", twice_at_the_same_time, 2 * MIB},
-    {"107_at_the_same_time_40M", twice_at_the_same_time, HUGE_},
+    {"107_at_the_same_time_80M", twice_at_the_same_time, HUGE_},
     {"108_inside_by_1_64", inside_by_1, SMALL},
     {"108_inside_by_1_300000", inside_by_1, LARGE},
-    {"108_inside_by_1_40M", inside_by_1, HUGE_},
+    {"108_inside_by_1_80M", inside_by_1, HUGE_},
     {"108_inside_by_8_16", inside_by_8, 16},
     {"108_inside_by_8_1000", inside_by_8, 1000},
     {"108_inside_by_16_64", inside_by_16, SMALL},
@@ -277,17 +277,17 @@ static const struct crime crimes[] = {
     {"108_inside_half_way_48", inside_half_way, 48},
     {"108_inside_half_way_256K", inside_half_way, 256 * KIB},
     {"108_inside_half_way_300000", inside_half_way, LARGE},
-    {"108_inside_half_way_40M", inside_half_way, HUGE_},
+    {"108_inside_half_way_80M", inside_half_way, HUGE_},
     {"108_inside_last_byte_64", inside_last_byte, SMALL},
-    {"108_inside_last_byte_40M", inside_last_byte, HUGE_},
+    {"108_inside_last_byte_80M", inside_last_byte, HUGE_},
     {"108_inside_by_a_page_256K", inside_by_a_page, 256 * KIB},
-    {"108_inside_by_a_page_40M", inside_by_a_page, HUGE_},
+    {"108_inside_by_a_page_80M", inside_by_a_page, HUGE_},
     {"108_inside_by_a_granule_256K", inside_by_a_granule, 256 * KIB},
     {"108_inside_by_a_granule_300000", inside_by_a_granule, LARGE},
     {"108_page_start_in_a_slab_48", page_start_in_a_slab, 48},
     {"108_rest_of_a_slab_48", rest_of_a_slab, 48},
     {"108_end_of_a_block_300000", end_of_a_block, LARGE},
-    {"108_end_of_a_block_40M", end_of_a_block, HUGE_},
+    {"108_end_of_a_block_80M", end_of_a_block, HUGE_},
     {"108_tail_of_a_shrunk_block_2M", tail_of_a_shrunk_block, 2 * MIB},
     {"109_stack", foreign_stack, 0},
     {"109_stack_misaligned", foreign_stack, 3},

@@ -8,7 +8,7 @@
 static sigjmp_buf way_out;
 
 static void allocate_much(void) {
-    static const size_t sizes[] = {16, 100, 4000, 70000, 300000, 40 * MIB};
+    static const size_t sizes[] = {16, 100, 4000, 70000, 300000, 80 * MIB};
     for (size_t i = 0; i < 6000; i++) {
         size_t size = sizes[i % 600 ? i % 3 : i / 600 % COUNT_OF(sizes)];
         void *ptr = granary_malloc(size);

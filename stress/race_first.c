@@ -18,7 +18,7 @@ static void *first_call(unsigned kind) {
     case 1:
         return granary_realloc(NULL, 70);
     case 2:
-        return granary_malloc((size_t)40 << 20);
+        return granary_malloc((size_t)80 << 20);
     case 3:
         return granary_malloc(1 << 20);
     case 4:

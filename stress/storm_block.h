@@ -361,10 +361,10 @@ static inline void storm_workload(uint64_t seed, int threads) {
     struct granary_stats stats;
     storm_churn(&rng, 600, 1 << 15); /* page faults are what takes the time, so most blocks are small */
     storm_churn(&rng, 30, 1 << 20);
-    struct storm_block huge = storm_alloc(&rng, ((size_t)33 << 20) + rng_below(&rng, 1 << 20));
+    struct storm_block huge = storm_alloc(&rng, ((size_t)65 << 20) + rng_below(&rng, 1 << 20));
     for (int i = 0; i < threads; i++)
         storm_join(storm_thread(storm_short_life, (void *)(uintptr_t)rng_next(&rng)));
-    storm_resize(&rng, &huge, ((size_t)33 << 20) + rng_below(&rng, (size_t)16 << 20)); /* moves pages, copies none */
+    storm_resize(&rng, &huge, ((size_t)65 << 20) + rng_below(&rng, (size_t)16 << 20)); /* moves pages, copies none */
     storm_release(&rng, huge);
     granary_get_stats(&stats);
     granary_trim();

@@ -31,7 +31,7 @@ static bool first(int call, void *other, bool *took) {
         put(granary_malloc(0), 0);
         return true;
     case 2:
-        put(granary_malloc((size_t)40 << 20), 1 << 20);
+        put(granary_malloc((size_t)80 << 20), 1 << 20);
         return true;
     case 3:
         put(granary_malloc(1 << 20), 1 << 20);

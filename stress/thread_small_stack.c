@@ -18,7 +18,7 @@ static void touch(void *block, size_t size) {
 /* No buffers, no printf: the frames of this function and its callees are those of the library. */
 static void *every_call(void *unused) {
     (void)unused;
-    static const size_t sizes[] = {1, 100, 1000, 5000, 30000, 200000, 1 << 20, 3 << 20, 40 << 20};
+    static const size_t sizes[] = {1, 100, 1000, 5000, 30000, 200000, 1 << 20, 3 << 20, 80 << 20};
     for (size_t i = 0; i < COUNT_OF(sizes); i++) {
         char *block = granary_malloc(sizes[i]);
         touch(block, sizes[i]);

@@ -7,21 +7,25 @@
 #include "page/huge.h"
 #include "page/large.h"
 
-enum { MOVE_PAGES_FROM_BYTES = 512 * 1024 }; /* below it a copy costs less than the system calls */
+enum {
+    MOVE_PAGES_FROM_BYTES = 4 << 20
+}; /* a smaller block is copied once to where it has room, and then grows in place */
 
 /* The block itself, made what a new one of n bytes would be, or its pages at another address; NULL: it must be copied.
  * free_sized(p, n) relies on a small block's class being that of its last request. */
 static void *resized(void *p, size_t have, size_t n) {
     unsigned class = (unsigned)page_class_of(p);
     if (n <= SMALL_MAX_BYTES)
-        return gr_class_of(n) == class ? p : NULL;
+        return class <= CLASSES && class_bytes(gr_class_of(n)) == class_bytes(class) ? p : NULL;
     if (!class)
         return gr_huge_resize(p, n);
     if (class != CLASS_LARGE)
         return NULL;
     if (gr_large_resize(p, n))
         return p;
-    return n > have && have >= MOVE_PAGES_FROM_BYTES ? gr_large_to_huge(p, n) : NULL;
+    if (n < have)
+        return NULL;
+    return have < MOVE_PAGES_FROM_BYTES ? gr_large_move(p, n) : gr_large_to_huge(p, n);
 }
 
 void *gr_realloc(void *p, size_t n, const char *call) {

@@ -1,7 +1,7 @@
 /* base/limits.h -- every constant with its unit in its name, and the asserts that relate them.
  *
  *   region    2^24 granules of 64 KiB: 1 TiB of addresses, reserved as it is needed
- *   arena     1024 granules: 64 MiB, the reach of one set of bitmaps
+ *   arena     2048 granules: 128 MiB, the reach of one set of bitmaps
  *   chunk     64 granules: 4 MiB, one bitmap word, the step in which memory is mapped
  */
 #ifndef BASE_LIMITS_H
@@ -15,7 +15,7 @@ enum {
     GRANULE_BYTES = 1 << GRANULE_SHIFT,
     CHUNK_GRANULES = 64,
     CHUNK_BYTES = CHUNK_GRANULES * GRANULE_BYTES,
-    ARENA_CHUNKS = 16,
+    ARENA_CHUNKS = 32,
     ARENA_GRANULES = ARENA_CHUNKS * CHUNK_GRANULES,
     ARENA_BYTES = ARENA_GRANULES * GRANULE_BYTES,
     REGION_GRANULES = 1 << 24,
@@ -23,15 +23,18 @@ enum {
 
     MIN_ALIGN = 16,
     SMALL_MAX_BYTES = 256 * 1024, /* the largest size class */
-    LARGE_MAX_GRANULES = 512,     /* 32 MiB: above it a block has its own mapping */
+    LARGE_MAX_GRANULES = 1024,    /* 64 MiB: above it a block has its own mapping */
     SLAB_MIN_BLOCKS = 8,
     SLAB_MAX_BLOCKS = GRANULE_BYTES / MIN_ALIGN,
     SLAB_WORDS = SLAB_MAX_BLOCKS / 64,
 
-    LINEAR_CLASSES = 32,        /* up to LINEAR_MAX_BYTES */
-    CLASSES = 96,               /* small classes are 1..CLASSES; 0 is "not ours" */
-    CLASS_LARGE = CLASSES + 1,  /* first granule of a large run */
-    CLASS_INSIDE = CLASSES + 2, /* any further granule of one */
+    LINEAR_CLASSES = 32, /* up to LINEAR_MAX_BYTES */
+    SIZE_CLASSES = 96,   /* of different sizes */
+    SHARDED_CLASSES = 3, /* the first of them, whose blocks share cache lines, exist once for each shard */
+    SHARDS = 8,
+    CLASSES = SIZE_CLASSES + SHARDED_CLASSES * (SHARDS - 1), /* small classes are 1..CLASSES; 0 is "not ours" */
+    CLASS_LARGE = CLASSES + 1,                               /* first granule of a large run */
+    CLASS_INSIDE = CLASSES + 2,                              /* any further granule of one */
     CLASS_SLOTS = CLASSES + 3,
     LINEAR_MAX_BYTES = 1024,       /* up to here a table of 16-byte steps gives the class */
     STEPPED_MAX_BYTES = 32 * 1024, /* up to here a table of 128-byte steps does */

@@ -31,6 +31,9 @@ bool os_unmap(void *at, size_t bytes);
 /* The pages read as zero afterwards and cost nothing. False: they are as they were. */
 bool os_purge(void *at, size_t bytes);
 
+/* For each page of [at, at + bytes), is it in memory now? 1 or 0; a hint: it may come and go. False: not known. */
+bool os_residence(void *at, size_t bytes, uint8_t *there);
+
 /* Grows or shrinks a mapping where it is. False: nothing happened. */
 bool os_resize(void *at, size_t old_bytes, size_t new_bytes);
 

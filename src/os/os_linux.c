@@ -64,6 +64,15 @@ bool os_purge(void *at, size_t bytes) {
     return purged;
 }
 
+bool os_residence(void *at, size_t bytes, uint8_t *there) {
+    int saved = errno;
+    bool known = mincore(at, bytes, there) == 0;
+    errno = saved;
+    for (size_t i = 0; known && i < bytes / os_page_bytes(); i++)
+        there[i] &= 1;
+    return known;
+}
+
 bool os_resize(void *at, size_t old_bytes, size_t new_bytes) {
     int saved = errno;
     bool done = mremap(at, old_bytes, new_bytes, 0) != MAP_FAILED;

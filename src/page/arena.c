@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "os/os.h"
 #include "page/meta.h"
+#include "page/page_map.h"
 #include "page/purge.h"
 #include "page/region.h"
 
@@ -26,6 +27,11 @@ uint64_t gr_vacant_dirty(void) {
     return n > REGION_GRANULES ? 0 : n; /* two threads at work may make the sum dip below zero */
 }
 uint64_t gr_granules_mapped(void) { return word_load_relaxed(&arenas.mapped); }
+
+bool gr_granule_is_mapped(size_t granule) {
+    const struct arena *a = granule < REGION_GRANULES ? arena_of(granule) : NULL;
+    return a && half_load_relaxed(&a->chunk[granule % ARENA_GRANULES / CHUNK_GRANULES]) == CHUNK_MAPPED;
+}
 
 static void set_roomy(size_t arena) {
     struct word *w = &arenas.roomy[arena / 64];
@@ -115,6 +121,21 @@ static bool claim_exactly(struct arena *a, size_t index, unsigned at, unsigned n
         return false;
     }
     return true;
+}
+
+/* The widest gap that holds n granules. */
+static unsigned widest_fit(const struct granules *s, unsigned n, unsigned *length) {
+    unsigned best = ARENA_GRANULES;
+    *length = 0;
+    for (unsigned from = next_one(s, 0); from < ARENA_GRANULES;) {
+        unsigned to = next_zero(s, from);
+        if (to - from >= n && to - from > *length) {
+            *length = to - from;
+            best = from;
+        }
+        from = to < ARENA_GRANULES ? next_one(s, to) : ARENA_GRANULES;
+    }
+    return best;
 }
 
 /* Which vacant granules a claim considers. */
@@ -300,6 +321,30 @@ bool gr_run_claim_at(size_t first, size_t granules) {
     struct arena *a = arena_of(first);
     size_t index = first / ARENA_GRANULES;
     return claim_exactly(a, index, at, n) || (grow_at(a, index, at, n) && claim_exactly(a, index, at, n));
+}
+
+size_t gr_run_claim_roomy(size_t granules) {
+    unsigned n = (unsigned)granules, length;
+    size_t limit = min_size(gr_arena_count() + 1, REGION_ARENAS);
+    for (size_t index = 0; index < limit; index++) {
+        struct arena *a = arena_find_or_make(index);
+        if (!a)
+            return 0;
+        struct granules room = vacant_of(a, (struct wanted){.sparse = true});
+        for (unsigned c = 0; c < ARENA_CHUNKS; c++)
+            if (half_load_relaxed(&a->chunk[c]) == CHUNK_UNMAPPED)
+                room.w[c] = ~0ull;
+        if (index == 0)
+            room.w[0] &= ~1ull;
+        unsigned at = widest_fit(&room, n, &length);
+        bool last = index + 1 == limit;
+        if (at < ARENA_GRANULES && at && length >= 4 * n && page_class(index * ARENA_GRANULES + at - 1) > CLASSES)
+            at += length / 4; /* the large block before it may want to grow too */
+        if (at < ARENA_GRANULES && (last || length >= 2 * n) &&
+            (claim_exactly(a, index, at, n) || (grow_at(a, index, at, n) && claim_exactly(a, index, at, n))))
+            return index * ARENA_GRANULES + at;
+    }
+    return 0;
 }
 
 size_t gr_run_same_dirt(size_t first, size_t granules, bool *dirty) {

@@ -85,6 +85,10 @@ size_t gr_arena_count(void);
  * gr_run_mark_dirty. */
 size_t gr_run_claim(size_t granules, size_t align);
 
+/* Claims `granules` in a row, ARENA_GRANULES / 2 at most, where there is room for as many more behind them: for a block that has
+ * grown before and could not stay. 0: there is no such room, or no memory. */
+size_t gr_run_claim_roomy(size_t granules);
+
 /* Claims exactly these, if all of them are vacant or not yet mapped, and in the arena of the granule before them. */
 bool gr_run_claim_at(size_t first, size_t granules);
 
@@ -106,6 +110,9 @@ unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64
 
 /* Unmaps chunks that are wholly vacant; returns how many granules went. For trim, and where memory has run out. */
 uint64_t gr_arenas_unmap_vacant(void);
+
+/* Any number: does the granule exist, and is it ours? Other mappings may lie between our chunks. */
+bool gr_granule_is_mapped(size_t granule);
 
 /* Sums over all arenas, in granules. */
 struct arena_totals {

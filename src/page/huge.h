@@ -1,4 +1,4 @@
-/* page/huge.h -- blocks with mappings of their own: above 32 MiB, or of an alignment beyond that.
+/* page/huge.h -- blocks with mappings of their own: above 64 MiB, or of an alignment beyond that.
  *
  * PURPOSE     An address found in a table of records, a mapping that mremap can grow. Fresh memory is zero.
  *

@@ -5,19 +5,63 @@
 
 #include "base/bits.h"
 #include "base/check.h"
+#include "os/os.h"
 #include "page/arena.h"
 #include "page/huge.h"
 
 static size_t granules_for(size_t bytes) { return (bytes + GRANULE_BYTES - 1) >> GRANULE_SHIFT; }
+
+enum {
+    ASK_FROM_BYTES = 256 * 1024, /* below it clearing costs less than asking */
+    WINDOW_PAGES = 1024,         /* asked for at once */
+};
+
+static void clear_window(char *at, size_t pages) {
+    uint8_t there[WINDOW_PAGES];
+    size_t page = os_page_bytes();
+    if (!os_residence(at, pages * page, there)) {
+        memset(at, 0, pages * page);
+        return;
+    }
+    for (size_t from = 0, to; from < pages; from = to) {
+        for (to = from + 1; to < pages && there[to] == there[from];)
+            to++;
+        size_t bytes = (to - from) * page;
+        if (there[from] || bytes < ASK_FROM_BYTES || !os_purge(at + from * page, bytes))
+            memset(at + from * page, 0, bytes);
+    }
+}
+
+/* Makes dirty memory read as zero. Who freed it may have touched little of it, or nothing: pages that are not there need not
+ * come for this. Purged or written, each page is zero afterwards, whatever the system said of it. */
+static void clear(char *at, size_t bytes) {
+    uint8_t first;
+    size_t page = os_page_bytes(), pages;
+    if (bytes < ASK_FROM_BYTES)
+        memset(at, 0, bytes);
+    else if (!os_residence(at, page, &first) || first || !os_purge(at, bytes))
+        for (; bytes; at += pages * page, bytes -= pages * page) {
+            pages = min_size(bytes / page, WINDOW_PAGES);
+            clear_window(at, pages);
+        }
+}
 
 static void clear_dirty(size_t first, size_t granules) {
     for (size_t done = 0; done < granules;) {
         bool dirty;
         size_t n = gr_run_same_dirt(first + done, granules - done, &dirty);
         if (dirty)
-            memset(region_address(first + done), 0, n * GRANULE_BYTES);
+            clear(region_address(first + done), n * GRANULE_BYTES);
         done += n;
     }
+}
+
+/* A run that was claimed becomes a large block. */
+static void enter(size_t first, size_t granules) {
+    gr_run_mark_dirty(first, granules);
+    half_store_relaxed(run_record(first), (uint32_t)granules);
+    gr_page_map_set(first + 1, granules - 1, CLASS_INSIDE);
+    gr_page_map_set(first, 1, CLASS_LARGE);
 }
 
 void *gr_large_alloc(size_t bytes, size_t align, bool zero) {
@@ -27,10 +71,7 @@ void *gr_large_alloc(size_t bytes, size_t align, bool zero) {
         return NULL;
     if (zero)
         clear_dirty(first, granules);
-    gr_run_mark_dirty(first, granules);
-    half_store_relaxed(run_record(first), (uint32_t)granules);
-    gr_page_map_set(first + 1, granules - 1, CLASS_INSIDE);
-    gr_page_map_set(first, 1, CLASS_LARGE);
+    enter(first, granules);
     return region_address(first);
 }
 
@@ -65,6 +106,17 @@ void *gr_large_to_huge(void *p, size_t bytes) {
         CHECK(gr_large_free(p));
     }
     return moved;
+}
+
+void *gr_large_move(void *p, size_t bytes) {
+    size_t want = granules_for(bytes), have = gr_large_bytes(p);
+    size_t first = want <= ARENA_GRANULES / 2 ? gr_run_claim_roomy(want) : 0;
+    if (!first)
+        return NULL;
+    enter(first, want);
+    memcpy(region_address(first), p, have);
+    CHECK(gr_large_free(p));
+    return region_address(first);
 }
 
 bool gr_large_resize(void *p, size_t bytes) {

@@ -1,4 +1,4 @@
-/* page/large.h -- blocks of whole granules, up to 32 MiB.
+/* page/large.h -- blocks of whole granules, up to 64 MiB.
  *
  * PURPOSE     A run per block, its length in the record of its first granule. Grown in place where the granules behind it
  *             are vacant; what a shrink leaves over goes back.
@@ -38,6 +38,9 @@ size_t gr_large_freed_bytes(const void *p);
 
 /* The block as a huge one of at least `bytes`, its pages moved and not copied; NULL: it is as it was. */
 void *gr_large_to_huge(void *p, size_t bytes);
+
+/* The block copied to where it has room to grow further, of at least `bytes`; NULL: it is as it was. */
+void *gr_large_move(void *p, size_t bytes);
 
 /* Makes the block hold at least `bytes` without moving it, or returns false and leaves it. Gives a tail back. */
 bool gr_large_resize(void *p, size_t bytes);
