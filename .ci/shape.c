@@ -144,7 +144,7 @@ int main(void) {
     static char out[1 << 16];
     static struct row rows[] = {{.name = "malloc-1K"}, {.name = "malloc-32K"}, {.name = "free-1K"},
                                 {.name = "free-32K"},  {.name = "sized-1K"},   {.name = "sized-32K"},
-                                {.name = "new-1K"},    {.name = "new-32K"}};
+                                {.name = "new-1K"},    {.name = "new-32K"},    {.name = "sized-48"}};
     static const size_t small[] = {1, 8, 16, 24, 100, 128, 129, 300, 512, 1000, 1024};
     static const size_t medium[] = {1025, 1500, 2048, 4096, 5000, 10000, 16384, 32768};
     setvbuf(stdout, out, _IOFBF, sizeof out);
@@ -157,9 +157,10 @@ int main(void) {
         size_t count = large ? sizeof medium / sizeof *medium : sizeof small / sizeof *small;
         for (size_t i = 0; i < count; i++) {
             hits(&rows[0 + large], &rows[2 + large], "malloc", "free", sizes[i], 0);
-            hits(&rows[0 + large], &rows[4 + large], "malloc", "free_sized", sizes[i], 1);
+            struct row *sized = &rows[sizes[i] <= 48 ? 8 : 4 + large];
+            hits(&rows[0 + large], sized, "malloc", "free_sized", sizes[i], 1);
             hits(&rows[6 + large], &rows[2 + large], "_Znwm", "_ZdlPv", sizes[i], 0);
-            hits(&rows[6 + large], &rows[4 + large], "_Znam", "_ZdaPvm", sizes[i], 1);
+            hits(&rows[6 + large], sized, "_Znam", "_ZdaPvm", sizes[i], 1);
         }
     }
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

@@ -38,7 +38,7 @@ void gr_check_failed(const char *what, const char *, int) {
 #undef link_of
 
 /* What the depot asks of its neighbours: a class of two rounds, any number of slabs. */
-const struct size_class gr_classes[CLASSES + 1] = {
+const struct size_class gr_classes[CLASS_SLOTS] = {
     {}, {.bytes = 16, .capacity = 4, .threshold = 1, .inverse = 0, .granules = 1, .words = 1, .rounds = ROUNDS}};
 size_t gr_bin_granules(unsigned) { return 1000; }
 void gr_bin_tick(unsigned) {}

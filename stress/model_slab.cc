@@ -29,7 +29,7 @@ enum { THREADS = 3, SLABS = 2, MOST_BLOCKS = 3, SMALL = 3 };
         .words = 1, .rounds = 2,                                                                                       \
     }
 /* Listed at the first free block; at the second of three; when whole, which is to retire. */
-const struct size_class gr_classes[CLASSES + 1] = {{}, TINY(2, 1), TINY(3, 2), TINY(2, 2)};
+const struct size_class gr_classes[CLASS_SLOTS] = {{}, TINY(2, 1), TINY(3, 2), TINY(2, 2)};
 
 struct word gr_region_base = {1ull << 40};
 static struct arena only_arena;

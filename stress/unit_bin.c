@@ -198,7 +198,7 @@ static void bin_return_lists_at_the_threshold(void **state) {
 
 static void bin_return_of_the_last_retires(void **state) {
     (void)state;
-    class = CLASSES; /* the threshold is 1: all at once go from parked to whole */
+    class = SIZE_CLASSES; /* the threshold is 1: all at once go from parked to whole */
     k = &gr_classes[class];
     struct holding h = {0, 0, 0, 0};
     bool clean;

@@ -15,8 +15,8 @@ static unsigned least_class(size_t n) {
 static void size_class_table_rises_and_fits(void **state) {
     (void)state;
     assert_int_equal(class_bytes(1), MIN_ALIGN);
-    assert_int_equal(class_bytes(CLASSES), SMALL_MAX_BYTES);
-    for (unsigned class = 1; class <= CLASSES; class ++) {
+    assert_int_equal(class_bytes(SIZE_CLASSES), SMALL_MAX_BYTES);
+    for (unsigned class = 1; class <= SIZE_CLASSES; class ++) {
         const struct size_class *k = &gr_classes[class];
         assert_true(k->bytes > gr_classes[class - 1].bytes);
         assert_int_equal(k->bytes % MIN_ALIGN, 0);
@@ -42,7 +42,7 @@ static void size_class_119_minimal_for_every_size(void **state) {
         if (n > LINEAR_MAX_BYTES)
             assert_int_equal(class_of_stepped(n), want);
     }
-    assert_int_equal(want, CLASSES);
+    assert_int_equal(want, SIZE_CLASSES);
 }
 
 /* What the fast paths read instead: two tables, the first one in each cache. */
@@ -59,7 +59,7 @@ static void size_class_119_tables_agree(void **state) {
 /* A block wastes at most an eighth of itself above 1 KiB, a quarter above 128 bytes, less than 16 bytes below. */
 static void size_class_119_waste_is_bounded(void **state) {
     (void)state;
-    for (unsigned class = 2; class <= CLASSES; class ++) {
+    for (unsigned class = 2; class <= SIZE_CLASSES; class ++) {
         size_t most = class_bytes(class), waste = most - class_bytes(class - 1) - 1;
         if (most <= 128)
             assert_true(waste < 16);
@@ -76,8 +76,8 @@ static void size_class_119_aligned_classes_are_aligned_and_minimal(void **state)
         for (size_t n = 0; n <= SMALL_MAX_BYTES + 1; n += n < 4 * KIB ? 1 : 61) {
             unsigned class = gr_class_of_aligned(n, align), want = 0;
             for (unsigned c = align <= GRANULE_BYTES && n <= SMALL_MAX_BYTES ? least_class(max_size(n, align))
-                                                                             : CLASSES + 1;
-                 c <= CLASSES && !want; c++)
+                                                                             : SIZE_CLASSES + 1;
+                 c <= SIZE_CLASSES && !want; c++)
                 if (class_bytes(c) % align == 0)
                     want = c;
             if (class != want)
@@ -90,7 +90,7 @@ static void size_class_119_aligned_classes_are_aligned_and_minimal(void **state)
 /* A slab starts at a multiple of its own size in the region, and the region at a multiple of ARENA_BYTES. */
 static void size_class_class_aligned(void **state) {
     (void)state;
-    for (unsigned class = 1; class <= CLASSES; class ++)
+    for (unsigned class = 1; class <= SIZE_CLASSES; class ++)
         for (size_t align = MIN_ALIGN; align <= GRANULE_BYTES; align *= 2)
             for (size_t block = 0; class_bytes(class) % align == 0 && block < gr_classes[class].capacity; block++)
                 assert_int_equal(block * class_bytes(class) % align, 0);
@@ -98,7 +98,7 @@ static void size_class_class_aligned(void **state) {
 
 static void size_class_122_index_exact_for_every_offset(void **state) {
     (void)state;
-    for (unsigned class = 1; class <= CLASSES; class ++) {
+    for (unsigned class = 1; class <= SIZE_CLASSES; class ++) {
         const struct size_class *k = &gr_classes[class];
         size_t end = k->granules * (size_t)GRANULE_BYTES;
         uint32_t index = 0;
@@ -118,7 +118,7 @@ static void size_class_122_block_find_for_every_offset(void **state) {
     (void)state;
     assert_true(gr_region_boot());
     const uint32_t first = 64; /* no memory is touched */
-    for (unsigned class = 1; class <= CLASSES; class ++) {
+    for (unsigned class = 1; class <= SIZE_CLASSES; class ++) {
         const struct size_class *k = &gr_classes[class];
         size_t end = k->granules * (size_t)GRANULE_BYTES;
         const char *base = region_address(first);

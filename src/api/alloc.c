@@ -3,7 +3,7 @@
  *   malloc(n)   n <= 32 KiB   pop from the class's magazine          cache/cache.h
  *               empty         spare, depot, slabs                    cache/cache.c, central/depot.c, central/bin.c
  *               <= 256 KiB    the same, by way of gr_malloc_slow
- *               <= 32 MiB     a run of granules                      page/large.c
+ *               <= 64 MiB     a run of granules                      page/large.c
  *               above         a mapping of its own                   page/huge.c
  *   free(p)     the page map's byte: a class -> push on its magazine; full -> spare, depot, bitmaps; large -> the run;
  *               nothing of ours -> huge, or a misuse
@@ -79,7 +79,13 @@ static void *refill(unsigned class, bool want_clean, bool *clean) {
     slow_enter();
     *clean = false;
     struct cache *self = gr_thread_cache_slow();
-    void *p = self ? gr_cache_pop_spare(self, class) : NULL;
+    void *p = NULL;
+    if (self && class <= SHARDED_CLASSES) { /* the caller may not have known its shard: it was born just now */
+        class = self->class_by_16[class];
+        p = cache_pop_owner(self, class);
+    }
+    if (self && !p)
+        p = gr_cache_pop_spare(self, class);
     if (!p)
         p = refill_with(self, class, want_clean, clean);
     if (GR_UNLIKELY(!p)) {
@@ -109,19 +115,24 @@ void *gr_malloc_slow(size_t n) {
     return gr_alloc_class_slow(class);
 }
 
-void *gr_calloc(size_t n) {
-    if (n > SMALL_MAX_BYTES) {
-        void *p = gr_alloc_large(n, 1, true);
-        return p; /* huge mappings are zero, large runs were cleared where dirty */
-    }
+GR_NOINLINE static void *calloc_slow(size_t n) {
+    if (n > SMALL_MAX_BYTES)
+        return gr_alloc_large(n, 1, true); /* huge mappings are zero, large runs were cleared where dirty */
     unsigned class = gr_class_of(n);
     bool clean = false;
-    void *p = cache_pop_owner(gr_self, class);
-    if (GR_UNLIKELY(!p))
+    void *p = n > STEPPED_MAX_BYTES ? cache_pop_owner(gr_self, class) : NULL;
+    if (!p)
         p = refill(class, n >= CLEAN_FROM_BYTES, &clean);
     if (p && !clean)
         memset(p, 0, class_bytes(class));
     return p;
+}
+
+void *gr_calloc(size_t n) {
+    struct cache *self = gr_self;
+    size_t class = class_by_table(self, n);
+    void *p = cache_pop_owner(self, class);
+    return GR_LIKELY(p != NULL) ? memset(p, 0, gr_classes[class].bytes) : calloc_slow(n);
 }
 
 /* ---- free ---- */
@@ -130,7 +141,7 @@ GR_COLD GR_NORETURN static void not_a_block(const void *p, const char *call) {
     size_t freed = gr_large_freed_bytes(p);
     if (freed && !((uintptr_t)p & (GRANULE_BYTES - 1)))
         gr_fatal_block("double free", call, p, freed);
-    if (region_granule(p) < REGION_GRANULES && region_base())
+    if (region_base() && gr_granule_is_mapped(region_granule(p)))
         gr_fatal_pointer("invalid free", call, p, "points into free memory: freed before, or never allocated");
     gr_fatal_pointer("foreign pointer", call, p, "was not allocated here");
 }

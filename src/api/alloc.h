@@ -54,8 +54,17 @@ GR_INLINE void api_free(void *p) {
 /* No look at the page map: a wrong size is found where the block returns to its slab. */
 GR_INLINE void api_free_sized(void *p, size_t n, const char *call) {
     struct cache *self = gr_self;
-    if (GR_LIKELY(p != NULL) && GR_LIKELY(cache_push_owner(self, class_by_table(self, n), p)))
+    if (n <= SHARDED_MAX_BYTES) { /* the size does not tell the shard */
+        size_t granule = region_granule(p), by_16 = (n + 15) / 16;
+        if (GR_LIKELY(granule < REGION_GRANULES)) {
+            size_t class = page_class(granule);
+            if ((GR_LIKELY(class == self->class_by_16[by_16]) || gr_classes[class].bytes == by_16 * 16) &&
+                GR_LIKELY(cache_push_owner(self, class, p)))
+                return;
+        }
+    } else if (GR_LIKELY(p != NULL) && GR_LIKELY(cache_push_owner(self, class_by_table(self, n), p))) {
         return;
+    }
     gr_free_sized_slow(p, n, 1, call);
 }
 

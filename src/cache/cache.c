@@ -9,9 +9,8 @@
 enum {
     FIRST_ROUNDS = 8, /* at most, and FIRST_BYTES of blocks, but two */
     FIRST_BYTES = 8 * 1024,
-    HOLD_MAX_BYTES = 64,      /* slabs of larger blocks are let go after each claim: threads share them */
     LEAST_BUDGET = 32 * 1024, /* of a thread, in bytes of blocks in one magazine per class */
-    LEAST_TOTAL = 4 << 20,
+    LEAST_TOTAL = 512 * 1024,
     HEAP_SHARE = 8, /* all threads' budget is this part of the heap */
 };
 
@@ -22,9 +21,15 @@ void gr_cache_init(struct cache *self) {
     for (unsigned c = 0; c < CLASS_SLOTS; c++)
         self->top[c] = no_rounds;
     for (unsigned i = 0; i < CLASS_BY_16_ENTRIES; i++)
-        self->class_by_16[i] = by_16[i];
+        self->class_by_16[i] = (uint8_t)class_in_shard(by_16[i], self->index % SHARDS);
     self->tick = 0;
     word_store_relaxed(&self->cached, 0);
+}
+
+/* Where the slab is that blocks of the class are claimed from. */
+static struct holding *holding_of(struct cache *self, unsigned class) {
+    size_t by_16 = class_bytes(class) / 16;
+    return by_16 <= HELD && self->class_by_16[by_16] == class ? &self->held[by_16] : &self->held[0];
 }
 
 /* ---- magazines ---- */
@@ -82,7 +87,7 @@ static void empty_class(struct cache *self, unsigned class, bool keep_depot) {
     struct magazine *spare = o->spare;
     GR_COMMIT(&o->spare, NULL);
     put_away(class, spare, keep_depot);
-    gr_bin_release(&o->held, class);
+    gr_bin_release(holding_of(self, class), class);
     self->rounds_bytes -= (uint64_t)o->rounds * class_bytes(class);
     o->rounds = 0;
 }
@@ -91,7 +96,7 @@ static void empty_class(struct cache *self, unsigned class, bool keep_depot) {
 static void empty_if_idle(struct cache *self, unsigned class) {
     struct own *o = &self->own[class];
     uint16_t now = (uint16_t)(uintptr_t)self->top[class];
-    if (o->seen == now && (o->rounds || o->held.slab))
+    if (o->seen == now && (o->rounds || holding_of(self, class)->slab))
         empty_class(self, class, true);
     o->seen = now;
 }
@@ -138,9 +143,12 @@ static void reverse(void **from, unsigned n) {
     }
 }
 
-static void let_go(struct holding *h, unsigned class) {
-    if (class_bytes(class) > HOLD_MAX_BYTES)
+static unsigned claim(struct cache *self, unsigned class, void **out, unsigned want, bool *clean) {
+    struct holding *h = holding_of(self, class);
+    unsigned n = gr_bin_claim(h, class, out, want, clean);
+    if (h == &self->held[0])
         gr_bin_release(h, class);
+    return n;
 }
 
 static void *refill_from_slabs(struct cache *self, unsigned class, bool *clean) {
@@ -149,8 +157,7 @@ static void *refill_from_slabs(struct cache *self, unsigned class, bool *clean) 
         return gr_direct_alloc(class);
     struct magazine *m = o->loaded;
     unsigned want = o->rounds < m->rounds ? o->rounds : m->rounds;
-    unsigned n = gr_bin_claim(&o->held, class, m->slot + 1, want, clean);
-    let_go(&o->held, class);
+    unsigned n = claim(self, class, m->slot + 1, want, clean);
     if (!n)
         return NULL;
     reverse(m->slot + 1, n); /* the lowest address goes out first */
@@ -200,18 +207,11 @@ void *gr_cache_refill(struct cache *self, unsigned class, bool *clean) {
 }
 
 void *gr_cache_clean_block(struct cache *self, unsigned class) {
-    struct own *o = &self->own[class];
+    const struct magazine *spare = self->own[class].spare;
     void *p;
     bool clean;
-    if ((o->spare && o->spare->count) || gr_depot_depth(class))
+    if ((spare && spare->count) || gr_depot_depth(class) || !claim(self, class, &p, 1, &clean))
         return NULL;
-    if (!o->held.slab) {
-        if (!gr_bin_claim(&o->held, class, &p, 1, &clean))
-            return NULL;
-    } else if (o->held.clean_from >= gr_classes[class].capacity || !gr_bin_claim(&o->held, class, &p, 1, &clean)) {
-        return NULL;
-    }
-    let_go(&o->held, class);
     if (clean)
         return p;
     if (cache_push_owner(self, class, p))
@@ -251,16 +251,16 @@ void gr_cache_overflow(struct cache *self, unsigned class, void *p) {
 
 void gr_cache_flush(struct cache *self, bool keep_depot) {
     for (unsigned class = 1; class <= CLASSES; class ++)
-        if (self->own[class].rounds || self->own[class].held.slab)
+        if (self->own[class].rounds || holding_of(self, class)->slab)
             empty_class(self, class, keep_depot);
     word_store_relaxed(&self->cached, 0);
 }
 
-static uint64_t cached_bytes(const struct cache *self) {
+static uint64_t cached_bytes(struct cache *self) {
     uint64_t sum = 0;
     for (unsigned class = 1; class <= CLASSES; class ++) {
         const struct own *o = &self->own[class];
-        uint64_t blocks = loaded_count(self, class) + o->held.budget;
+        uint64_t blocks = loaded_count(self, class) + holding_of(self, class)->budget;
         if (o->spare)
             blocks += o->spare->count;
         sum += blocks * class_bytes(class);

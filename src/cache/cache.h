@@ -23,12 +23,13 @@
 #include "central/magazine.h"
 #include "page/page_map.h"
 
+enum { HELD = 4 }; /* the least sizes keep their slab between claims; threads share the slabs of larger blocks */
+
 struct own {
     struct magazine *loaded;
     struct magazine *spare; /* full or empty, never between */
-    struct holding held;
-    uint16_t rounds; /* what the next magazine may hold; grows with misses */
-    uint16_t seen;   /* low bits of top when its idleness was last asked */
+    uint16_t rounds;        /* what the next magazine may hold; grows with misses */
+    uint16_t seen;          /* low bits of top when its idleness was last asked */
 };
 
 struct cache {
@@ -43,6 +44,7 @@ struct cache {
     uint64_t rounds_bytes; /* sum of rounds * size over the classes */
     struct word cached;    /* bytes of blocks it holds, as of that tick; any thread reads */
     struct own own[CLASSES + 1];
+    struct holding held[HELD + 1]; /* by bytes / 16; [0] is for the slab of another class while it is claimed from */
 };
 _Static_assert(sizeof(struct cache) <= 4096, "an idle thread costs a page");
 

@@ -25,11 +25,15 @@ static void salvage(struct cache *dead, void *survivor) {
     for (unsigned class = 1; class <= CLASSES; class ++) {
         struct own *o = &dead->own[class];
         struct magazine *loaded = o->loaded, *spare = o->spare;
-        if (o->held.slab)
-            gr_bin_relist(o->held.slab, class);
         salvage_magazine(class, loaded, loaded ? (size_t)(dead->top[class] - (void **)loaded->slot) : 0);
         salvage_magazine(class, spare, spare ? spare->count : 0);
         *o = (struct own){.loaded = NULL};
+    }
+    for (unsigned i = 0; i <= HELD; i++) {
+        uint32_t slab = dead->held[i].slab;
+        if (slab)
+            gr_bin_relist(slab, (unsigned)page_class(slab));
+        dead->held[i].slab = 0;
     }
     dead->rounds_bytes = 0;
     gr_thread_forget(dead);

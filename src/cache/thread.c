@@ -44,8 +44,8 @@ static struct cache *birth(void) {
     if (!index)
         return NULL;
     struct cache *self = meta_at(&caches, index);
-    gr_cache_init(self);
     self->index = index;
+    gr_cache_init(self);
     word_add_relaxed(&alive, 1);
     word_add_relaxed(&born, 1);
     half_store_release(&self->state, CACHE_LIVE); /* [release born] */

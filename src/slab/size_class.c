@@ -25,10 +25,13 @@ enum { MAGAZINE_BYTES = 64 * 1024, MAGAZINE_ROUNDS = 252 };
     CLASS(from * 9 / 8), CLASS(from * 10 / 8), CLASS(from * 11 / 8), CLASS(from * 12 / 8), CLASS(from * 13 / 8),       \
         CLASS(from * 14 / 8), CLASS(from * 15 / 8), CLASS(from * 2)
 
-const struct size_class gr_classes[CLASSES + 1] = {
+#define SHARD CLASS(16), CLASS(32), CLASS(48)
+
+const struct size_class gr_classes[CLASS_SLOTS] = {
     {.bytes = 0}, CLASS(16),   CLASS(32),    CLASS(48),    CLASS(64),    CLASS(80),     CLASS(96),
     CLASS(112),   CLASS(128),  EIGHT(128),   EIGHT(256),   EIGHT(512),   EIGHT(1024),   EIGHT(2048),
-    EIGHT(4096),  EIGHT(8192), EIGHT(16384), EIGHT(32768), EIGHT(65536), EIGHT(131072),
+    EIGHT(4096),  EIGHT(8192), EIGHT(16384), EIGHT(32768), EIGHT(65536), EIGHT(131072), SHARD,
+    SHARD,        SHARD,       SHARD,        SHARD,        SHARD,        SHARD,
 };
 
 /* Doubling d has eight classes, each 2^d steps of 128 bytes wide, from 1 KiB * 2^d on. */
@@ -47,7 +50,7 @@ unsigned gr_class_of(size_t n) {
 unsigned gr_class_of_aligned(size_t n, size_t align) {
     if (n > SMALL_MAX_BYTES || align > GRANULE_BYTES)
         return 0;
-    for (unsigned class = gr_class_of(max_size(n, align)); class <= CLASSES; class ++)
+    for (unsigned class = gr_class_of(max_size(n, align)); class <= SIZE_CLASSES; class ++)
         if (!(gr_classes[class].bytes & (align - 1)))
             return class;
     return 0;

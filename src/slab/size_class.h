@@ -4,7 +4,7 @@
  *             gets the smallest class that holds it; 0 bytes get the first.
  *
  * INVARIANTS
- *   class-minimal  class_of(n) is the least class of at least n bytes; class_bytes rises with the class.
+ *   class-minimal  class_of(n) is the least class of at least n bytes; class_bytes rises with the class, to SIZE_CLASSES.
  *   class-aligned  A block whose class's size is a multiple of a power of two up to GRANULE_BYTES is aligned to it,
  *                  since slabs start at multiples of their own size.
  *   index-exact    block_index is offset / size for every offset in a slab.
@@ -25,7 +25,8 @@ struct size_class {
     uint16_t rounds;    /* blocks in a full-grown magazine */
 };
 
-extern GR_HIDDEN const struct size_class gr_classes[CLASSES + 1];
+/* Of 0 bytes for what is no small class. */
+extern GR_HIDDEN const struct size_class gr_classes[CLASS_SLOTS];
 extern GR_HIDDEN const uint8_t gr_class_by_128[STEPPED_MAX_BYTES / 128 + 1];
 
 /* The table for 16-byte steps, as an initializer: each cache has a copy beside its magazines. */
@@ -45,7 +46,15 @@ GR_INLINE unsigned class_of_stepped(size_t n) {
     return LINEAR_CLASSES + (doubling - 10) * 8 + ((unsigned)((n - 1) >> (doubling - 3)) & 7) + 1;
 }
 
-/* n <= SMALL_MAX_BYTES */
+/* The least block takes its own cache line only from 64 bytes on. A block below it that another thread frees must not be
+ * handed out there: its neighbours in the line are written by their user. So the sizes below have a class for each shard; a
+ * thread allocates in its shard alone, and frees into any. */
+GR_INLINE unsigned class_in_shard(unsigned class, unsigned shard) {
+    return shard && class <= SHARDED_CLASSES ? SIZE_CLASSES + (shard - 1) * SHARDED_CLASSES + class : class;
+}
+enum { SHARDED_MAX_BYTES = SHARDED_CLASSES * 16 };
+
+/* n <= SMALL_MAX_BYTES; of shard 0. */
 unsigned gr_class_of(size_t n);
 
 /* The class for n bytes aligned to `align`, a power of two; 0: no class serves it. */
