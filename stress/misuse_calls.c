@@ -86,7 +86,8 @@ struct sizes {
 
 static const struct sizes wrong_sizes[] = {
     {100, 1000}, {1000, 100}, {100, 112},     {64, LARGE},       {LARGE, 64},    {LARGE, 2 * MIB},  {2 * MIB, LARGE},
-    {64, HUGE_}, {HUGE_, 64}, {HUGE_, LARGE}, {HUGE_, 90 * MIB}, {64, SIZE_MAX}, {LARGE, SIZE_MAX},
+    {64, HUGE_}, {HUGE_, 64}, {HUGE_, LARGE}, {HUGE_, 90 * MIB}, {64, SIZE_MAX}, {LARGE, SIZE_MAX}, {48, 16},
+    {16, 48},    {40, 33},    {48, 100},      {100, 48},         {LARGE, 48},    {24, 0},
 };
 
 /* Both classes are in use: the block goes where blocks of the said size wait. */
@@ -103,6 +104,24 @@ static int wrong_size(size_t which) {
 /* No call before it, but the one that made the block. */
 static int wrong_size_at_first(size_t which) {
     granary_free_sized(block_of(wrong_sizes[which].is), opaque_size(wrong_sizes[which].said));
+    return settled();
+}
+
+static void *made_by_another(void *slot) {
+    *(void **)slot = block_of(wrong_sizes[*(size_t *)slot].is);
+    return NULL;
+}
+
+/* A block of another shard: the size and the page map must agree none the less. */
+static int wrong_size_of_anothers(size_t which) {
+    union {
+        size_t which;
+        void *block;
+    } slot = {which};
+    void *room = block_of(wrong_sizes[which].said); /* the magazine of the said size takes one more */
+    in_thread(made_by_another, &slot);
+    granary_free_sized(slot.block, opaque_size(wrong_sizes[which].said));
+    granary_free(room);
     return settled();
 }
 
@@ -165,6 +184,18 @@ static const struct crime crimes[] = {
     {"112_300000_said_size_max", wrong_size, 12},
     {"112_100_said_1000_at_first", wrong_size_at_first, 0},
     {"112_1000_said_100_at_first", wrong_size_at_first, 1},
+    {"112_48_said_16", wrong_size, 13},
+    {"112_16_said_48", wrong_size, 14},
+    {"112_40_said_33", wrong_size, 15},
+    {"112_48_said_100", wrong_size, 16},
+    {"112_100_said_48", wrong_size, 17},
+    {"112_300000_said_48", wrong_size, 18},
+    {"112_24_said_0", wrong_size, 19},
+    {"112_48_of_another_said_16", wrong_size_of_anothers, 13},
+    {"112_16_of_another_said_48", wrong_size_of_anothers, 14},
+    {"112_40_of_another_said_33", wrong_size_of_anothers, 15},
+    {"112_48_of_another_said_100", wrong_size_of_anothers, 16},
+    {"112_48_said_16_at_first", wrong_size_at_first, 13},
     {"112_sdallocx_100_said_1000", wrong_size_by_sdallocx, 0},
     {"112_sdallocx_300000_said_2M", wrong_size_by_sdallocx, 5},
     {"112_1000_said_100_then_reuse", wrong_size_then_reuse, 1},

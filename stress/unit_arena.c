@@ -3,6 +3,7 @@
 #include "oom_fault.h"
 
 #include "page/arena.h"
+#include "page/page_map.h"
 #include "page/region.h"
 
 enum { ORACLE_ARENAS = 16, ORACLE = ORACLE_ARENAS * ARENA_GRANULES, MOST_RUNS = 2000 };
@@ -20,6 +21,11 @@ static struct oracle {
 static bool is_mapped(size_t granule) {
     struct arena *a = ref_load_acquire(&gr_arenas[granule / ARENA_GRANULES]);
     return a && half_load_acquire(&a->chunk[granule % ARENA_GRANULES / CHUNK_GRANULES]) == CHUNK_MAPPED;
+}
+
+static bool is_unmapped(size_t granule) {
+    struct arena *a = ref_load_acquire(&gr_arenas[granule / ARENA_GRANULES]);
+    return !a || half_load_acquire(&a->chunk[granule % ARENA_GRANULES / CHUNK_GRANULES]) == CHUNK_UNMAPPED;
 }
 
 static bool is_dense(size_t granule) {
@@ -90,6 +96,43 @@ static size_t claim(size_t n, size_t align) {
     return first;
 }
 
+/* For a block that is to grow: the first of the widest gaps in sparse chunks and in what nobody has mapped yet, in the lowest
+ * arena where as much again is free behind it; a quarter of a gap of four times its length is left to a large block before it.
+ * The last arena looked at is a new one. */
+static size_t expected_roomy(size_t n, size_t arenas) {
+    for (size_t arena = 0; arena <= arenas && arena < ORACLE_ARENAS; arena++) {
+        size_t widest = 0, length = 0, end = (arena + 1) * ARENA_GRANULES;
+        for (size_t from = arena * ARENA_GRANULES; from < end;) {
+            size_t to = from;
+            while (to < end && !oracle.held[to] && (is_mapped(to) ? !is_dense(to) : is_unmapped(to)))
+                to++;
+            if (to - from >= n && to - from > length) {
+                widest = from;
+                length = to - from;
+            }
+            from = to + 1;
+        }
+        if (length >= 2 * n) {
+            bool behind_large = widest % ARENA_GRANULES && page_class(widest - 1) > CLASSES;
+            return widest + (behind_large && length >= 4 * n ? length / 4 : 0);
+        }
+    }
+    return 0;
+}
+
+/* As its holder would enter it: a slab, or a large block. */
+static void enter(size_t first, size_t n) { gr_page_map_set(first, n, n == 1 ? 1 : CLASS_INSIDE); }
+
+static size_t claim_roomy(size_t n) {
+    size_t want = expected_roomy(n, gr_arena_count());
+    size_t first = gr_run_claim_roomy(n);
+    must(want && first == want);
+    for (size_t g = first; g < first + n; g++)
+        must(is_mapped(g) && !is_dense(g));
+    oracle_hold(first, n, true);
+    return first;
+}
+
 static void mark_dirty(size_t first, size_t n) {
     gr_run_mark_dirty(first, n);
     memset(oracle.dirty + first, true, n);
@@ -110,6 +153,7 @@ static void check_dirt(size_t first, size_t n) {
 }
 
 static void free_run(size_t first, size_t n) {
+    gr_page_map_set(first, n, 0);
     gr_run_free(first, n);
     oracle_hold(first, n, false);
 }
@@ -153,8 +197,9 @@ static void arena_120_random_runs_against_the_oracle(void **state) {
         size_t act = rng_below(&rng, 8);
         if (act < 4 && room) {
             size_t n = random_length(&rng), align = rng_below(&rng, 3) ? 1 : (size_t)1 << rng_below(&rng, 10);
-            size_t first = claim(n, align);
+            size_t first = rng_below(&rng, 8) ? claim(n, align) : claim_roomy(n);
             check_dirt(first, n);
+            enter(first, n);
             oracle.run[oracle.runs++] = (struct run){first, n};
         } else if (act < 7 && oracle.runs) {
             struct run *r = &oracle.run[rng_below(&rng, oracle.runs)];
@@ -189,17 +234,64 @@ static void hold_all(void) {
         }
 }
 
+static bool held_before[ORACLE];
+
+static void free_what_was_vacant(void) {
+    for (size_t g = 1; g < ORACLE; g++)
+        if (oracle.held[g] && !held_before[g])
+            free_run(g, 1);
+    check_totals();
+}
+
 static void arena_120_all_full_then_all_empty(void **state) {
     (void)state;
-    static bool before[ORACLE];
-    memcpy(before, oracle.held, sizeof before);
+    memcpy(held_before, oracle.held, sizeof held_before);
     hold_all();
     assert_int_equal(gr_arena_totals().vacant, 0);
     assert_int_equal(gr_vacant_dirty(), 0);
-    for (size_t g = 1; g < ORACLE; g++)
-        if (oracle.held[g] && !before[g])
-            free_run(g, 1);
-    check_totals();
+    free_what_was_vacant();
+}
+
+/* Only what is not mapped yet is left, and that is refused: no claim, and nothing is lost. */
+static void arena_roomy_refused_without_memory(void **state) {
+    (void)state;
+    memcpy(held_before, oracle.held, sizeof held_before);
+    hold_all();
+    for (size_t n = 1; n <= LARGE_MAX_GRANULES; n *= 4) {
+        uint64_t mapped = gr_granules_mapped();
+        fault_arm(FAULT_MMAP, 1, true, ENOMEM);
+        assert_int_equal(gr_run_claim_roomy(n), 0);
+        assert_true(fault_disarm() > 0);
+        assert_int_equal(gr_granules_mapped(), mapped);
+        check_totals();
+        free_run(claim_roomy(n), n); /* there is memory again */
+        hold_all();
+    }
+    free_what_was_vacant();
+}
+
+/* Somebody else's page lies where the run would: the run goes elsewhere, and the page stays. */
+static void arena_roomy_goes_around_a_stranger(void **state) {
+    (void)state;
+    memcpy(held_before, oracle.held, sizeof held_before);
+    hold_all();
+    const size_t n = 3 * CHUNK_GRANULES;
+    size_t want = expected_roomy(n, gr_arena_count());
+    char *stranger = region_address(want + CHUNK_GRANULES);
+    must(mmap(stranger, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == stranger);
+    memset(stranger, 0x5a, 4096);
+    size_t first = gr_run_claim_roomy(n);
+    assert_true(first && (first + n <= want + CHUNK_GRANULES || first >= want + 2 * CHUNK_GRANULES));
+    oracle_hold(first, n, true);
+    mark_dirty(first, n);
+    free_run(first, n);
+    hold_all();
+    first = claim_roomy(n); /* the chunk is known as a stranger's now, to the oracle too */
+    mark_dirty(first, n);
+    assert_true(all_bytes_are(stranger, 4096, 0x5a));
+    free_run(first, n);
+    must(munmap(stranger, 4096) == 0);
+    free_what_was_vacant();
 }
 
 /* Two words of which the test holds every granule, and nothing else is vacant. */
@@ -306,9 +398,14 @@ static void arena_vacant_dirty_to_clean_by_purge(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(arena_120_random_runs_against_the_oracle), cmocka_unit_test(arena_120_all_full_then_all_empty),
-        cmocka_unit_test(arena_vacant_dirty_to_clean_by_purge),     cmocka_unit_test(arena_120_one_word_exhaustively),
-        cmocka_unit_test(arena_120_runs_over_the_word_border),      cmocka_unit_test(arena_claim_at_stays_in_the_arena),
+        cmocka_unit_test(arena_120_random_runs_against_the_oracle),
+        cmocka_unit_test(arena_120_all_full_then_all_empty),
+        cmocka_unit_test(arena_roomy_refused_without_memory),
+        cmocka_unit_test(arena_roomy_goes_around_a_stranger),
+        cmocka_unit_test(arena_vacant_dirty_to_clean_by_purge),
+        cmocka_unit_test(arena_120_one_word_exhaustively),
+        cmocka_unit_test(arena_120_runs_over_the_word_border),
+        cmocka_unit_test(arena_claim_at_stays_in_the_arena),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

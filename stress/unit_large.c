@@ -123,6 +123,92 @@ static void large_zeroed_after_a_patchy_purge(void **state) {
     }
 }
 
+/* ---- which dirty pages are there: a zeroing claim asks ---- */
+
+/* A run without huge pages, whose fresh pages come one by one. */
+static char *plain_run(size_t bytes) {
+    char *p = gr_large_alloc(bytes, CHUNK_BYTES, false);
+    must(p && madvise(p, bytes, MADV_NOHUGEPAGE) == 0 && madvise(p, bytes, MADV_DONTNEED) == 0);
+    return p;
+}
+
+static size_t resident_pages(char *p, size_t bytes) {
+    static unsigned char there[16384];
+    size_t pages = bytes / (size_t)sysconf(_SC_PAGESIZE), count = 0;
+    must(pages <= sizeof there && mincore(p, bytes, there) == 0);
+    for (size_t i = 0; i < pages; i++)
+        count += there[i] & 1;
+    return count;
+}
+
+/* The run goes and comes again, to be zeroed. */
+static void again_zeroed(char *p, size_t bytes) {
+    must(gr_large_free(p));
+    must(gr_large_alloc(bytes, CHUNK_BYTES, true) == p);
+}
+
+/* Touched at a few offsets far apart: what was not there does not come, what was is cleared. */
+static void large_zeroed_brings_no_page_that_was_not_there(void **state) {
+    (void)state;
+    const size_t bytes = 16 * MIB, page = (size_t)sysconf(_SC_PAGESIZE);
+    const size_t touched[][5] = {
+        {0, 0, 0, 0, 0},
+        {0, MIB, 3 * MIB, 9 * MIB, 15 * MIB},                    /* the first page, and one in several windows */
+        {0, 4 * MIB - page, 4 * MIB, 12 * MIB - page, 13 * MIB}, /* at the windows' borders */
+        {0, page, 2 * page, 5 * MIB, bytes - page},
+        {MIB, 2 * MIB, 6 * MIB, 10 * MIB, 15 * MIB}, /* not the first page */
+        {bytes - page, bytes - page, bytes - page, bytes - page, bytes - page},
+    };
+    for (size_t i = 0; i < COUNT_OF(touched); i++) {
+        char *p = plain_run(bytes);
+        for (size_t t = 0; t < COUNT_OF(touched[i]); t++)
+            memset(p + touched[i][t], 0xff, page);
+        size_t before = resident_pages(p, bytes);
+        assert_in_range(before, 1, COUNT_OF(touched[i]));
+        again_zeroed(p, bytes);
+        assert_true(resident_pages(p, bytes) <= before);
+        assert_true(all_bytes_are(p, bytes, 0));
+        assert_true(gr_large_free(p));
+    }
+}
+
+/* Pages that are there are written: a purge would have the user wait for each of them again. */
+static void large_zeroed_keeps_the_pages_that_were_there(void **state) {
+    (void)state;
+    const size_t bytes = 12 * MIB;
+    char *p = plain_run(bytes);
+    memset(p, 0xff, bytes);
+    size_t before = resident_pages(p, bytes);
+    again_zeroed(p, bytes);
+    assert_int_equal(resident_pages(p, bytes), before);
+    assert_true(all_bytes_are(p, bytes, 0));
+    memset(p, 0xff, 6 * MIB); /* half of it, then nothing */
+    must(madvise(p + 6 * MIB, 6 * MIB, MADV_DONTNEED) == 0);
+    again_zeroed(p, bytes);
+    assert_int_equal(resident_pages(p, bytes), before / 2);
+    assert_true(all_bytes_are(p, bytes, 0));
+    assert_true(gr_large_free(p));
+}
+
+/* The system refuses to purge what is locked, and stops there: all behind it has to be written. */
+static void large_zeroed_although_a_page_is_locked(void **state) {
+    (void)state;
+    const size_t bytes = 8 * MIB, page = (size_t)sysconf(_SC_PAGESIZE);
+    char *p = plain_run(bytes);
+    if (mlock(p + 2 * MIB, page) != 0 || madvise(p, bytes, MADV_DONTNEED) == 0) { /* sanitizers lock nothing */
+        munlock(p + 2 * MIB, page);
+        assert_true(gr_large_free(p));
+        skip();
+    }
+    memset(p + MIB, 0xff, page);
+    memset(p + 2 * MIB, 0xff, page);
+    memset(p + 6 * MIB, 0xff, 2 * page);
+    again_zeroed(p, bytes);
+    must(munlock(p + 2 * MIB, page) == 0);
+    assert_true(all_bytes_are(p, bytes, 0));
+    assert_true(gr_large_free(p));
+}
+
 /* ---- in place ---- */
 
 static void large_grow_in_place_where_the_neighbour_is_vacant(void **state) {
@@ -197,6 +283,37 @@ static void large_shrink_gives_the_tail_back(void **state) {
     assert_true(gr_large_free(p));
 }
 
+/* A copy where at least as much again is free behind it: there it grows in place. */
+static void large_move_to_where_it_grows(void **state) {
+    (void)state;
+    for (size_t n = 5; n <= LARGE_MAX_GRANULES / 2; n = 2 * n + 1) {
+        char *p = gr_large_alloc(n * GRANULE_BYTES, 1, false);
+        size_t old = region_granule(p);
+        pattern_sprinkle(p, n * GRANULE_BYTES, n);
+        char *q = gr_large_move(p, (n + 1) * GRANULE_BYTES - 5);
+        assert_true(q && q != p);
+        must_be_marked(q, n + 1);
+        must_be_unmarked(old, n);
+        assert_int_equal(gr_large_freed_bytes(p), n * GRANULE_BYTES);
+        assert_true(gr_large_resize(q, 2 * (n + 1) * GRANULE_BYTES));
+        must_be_marked(q, 2 * (n + 1));
+        assert_true(pattern_sprinkled(q, n * GRANULE_BYTES, n));
+        assert_true(gr_large_free(q));
+    }
+}
+
+static void large_move_refused_leaves_the_block(void **state) {
+    (void)state;
+    char *p = gr_large_alloc(5 * GRANULE_BYTES, 1, false);
+    uint64_t before = vacant();
+    pattern_fill(p, 5 * GRANULE_BYTES, 1);
+    assert_null(gr_large_move(p, (size_t)LARGE_MAX_GRANULES * GRANULE_BYTES + 1));
+    assert_int_equal(vacant(), before);
+    must_be_marked(p, 5);
+    assert_true(pattern_holds(p, 5 * GRANULE_BYTES, 1));
+    assert_true(gr_large_free(p));
+}
+
 /* ---- one caller frees ---- */
 
 static _Atomic int go;
@@ -237,10 +354,15 @@ int main(void) {
         cmocka_unit_test(large_freed_bytes_of_anything),
         cmocka_unit_test(large_zeroed_reads_as_zero),
         cmocka_unit_test(large_zeroed_after_a_patchy_purge),
+        cmocka_unit_test(large_zeroed_brings_no_page_that_was_not_there),
+        cmocka_unit_test(large_zeroed_keeps_the_pages_that_were_there),
+        cmocka_unit_test(large_zeroed_although_a_page_is_locked),
         cmocka_unit_test(large_grow_in_place_where_the_neighbour_is_vacant),
         cmocka_unit_test(large_grow_is_refused_and_leaves_the_block),
         cmocka_unit_test(large_grow_stays_in_the_arena),
         cmocka_unit_test(large_shrink_gives_the_tail_back),
+        cmocka_unit_test(large_move_to_where_it_grows),
+        cmocka_unit_test(large_move_refused_leaves_the_block),
         cmocka_unit_test(large_freed_by_one_of_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

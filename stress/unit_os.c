@@ -55,6 +55,29 @@ static void os_purge_reads_as_zero_and_costs_nothing(void **state) {
     os_unmap(p, 8 * MIB);
 }
 
+static void os_residence_of_touched_and_untouched_pages(void **state) {
+    (void)state;
+    enum { PAGES = 64 };
+    uint8_t there[PAGES + 1];
+    size_t page = os_page_bytes();
+    char *p = os_map(PAGES * page);
+    must(madvise(p, PAGES * page, MADV_NOHUGEPAGE) == 0);
+    for (size_t i = 0; i < PAGES; i += 3)
+        p[i * page] = 1;
+    memset(there, 0xff, sizeof there);
+    errno = MARK;
+    assert_true(os_residence(p, PAGES * page, there));
+    for (size_t i = 0; i < PAGES; i++)
+        assert_int_equal(there[i], i % 3 == 0);
+    assert_int_equal(there[PAGES], 0xff);
+    assert_true(os_purge(p, PAGES * page));
+    assert_true(os_residence(p, page, there));
+    assert_int_equal(there[0], 0);
+    assert_true(os_unmap(p, PAGES * page));
+    assert_false(os_residence(p, PAGES * page, there));
+    assert_int_equal(errno, MARK);
+}
+
 static void os_unmap_refused_leaves_the_pages_purged(void **state) {
     (void)state;
     char *p = os_map(MIB);
@@ -173,6 +196,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(os_map_is_zero_and_page_aligned),
         cmocka_unit_test(os_map_at_takes_the_place_or_says_why_not),
         cmocka_unit_test(os_purge_reads_as_zero_and_costs_nothing),
+        cmocka_unit_test(os_residence_of_touched_and_untouched_pages),
         cmocka_unit_test(os_unmap_refused_leaves_the_pages_purged),
         cmocka_unit_test(os_resize_stays_in_place_or_does_nothing),
         cmocka_unit_test(os_move_replaces_the_target),

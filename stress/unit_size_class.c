@@ -45,15 +45,41 @@ static void size_class_119_minimal_for_every_size(void **state) {
     assert_int_equal(want, SIZE_CLASSES);
 }
 
-/* What the fast paths read instead: two tables, the first one in each cache. */
+/* What the fast paths read instead: two tables, the first one in each cache, with the classes of its shard. */
 static void size_class_119_tables_agree(void **state) {
     (void)state;
     static struct cache cache;
-    gr_cache_init(&cache);
-    for (size_t n = 0; n <= LINEAR_MAX_BYTES; n++)
-        assert_int_equal(cache.class_by_16[(n + 15) / 16], gr_class_of(n));
+    for (cache.index = 0; cache.index < 3 * SHARDS; cache.index++) {
+        gr_cache_init(&cache);
+        for (size_t n = 0; n <= LINEAR_MAX_BYTES; n++)
+            assert_int_equal(cache.class_by_16[(n + 15) / 16], class_in_shard(gr_class_of(n), cache.index % SHARDS));
+    }
     for (size_t n = LINEAR_MAX_BYTES + 1; n <= STEPPED_MAX_BYTES; n++)
         assert_int_equal(gr_class_by_128[(n + 127) / 128], gr_class_of(n));
+}
+
+/* Each class below a cache line exists once for each shard, alike but for its number; the others exist once. */
+static void size_class_shards_are_alike(void **state) {
+    (void)state;
+    static bool taken[CLASS_SLOTS];
+    assert_true(SHARDED_MAX_BYTES < 64 && class_bytes(SHARDED_CLASSES + 1) >= 64);
+    for (unsigned shard = 0; shard < SHARDS; shard++)
+        for (unsigned class = 1; class <= SIZE_CLASSES; class ++) {
+            unsigned its = class_in_shard(class, shard);
+            if (class > SHARDED_CLASSES || shard == 0) {
+                assert_int_equal(its, class);
+                taken[its] = true;
+                continue;
+            }
+            assert_true(its > SIZE_CLASSES && its <= CLASSES);
+            assert_false(taken[its]);
+            taken[its] = true;
+            assert_memory_equal(&gr_classes[its], &gr_classes[class], sizeof gr_classes[its]);
+        }
+    for (unsigned class = 1; class <= CLASSES; class ++)
+        assert_true(taken[class]);
+    for (unsigned none = CLASSES + 1; none < CLASS_SLOTS; none++)
+        assert_int_equal(class_bytes(none), 0);
 }
 
 /* A block wastes at most an eighth of itself above 1 KiB, a quarter above 128 bytes, less than 16 bytes below. */
@@ -138,6 +164,7 @@ int main(void) {
         cmocka_unit_test(size_class_table_rises_and_fits),
         cmocka_unit_test(size_class_119_minimal_for_every_size),
         cmocka_unit_test(size_class_119_tables_agree),
+        cmocka_unit_test(size_class_shards_are_alike),
         cmocka_unit_test(size_class_119_waste_is_bounded),
         cmocka_unit_test(size_class_119_aligned_classes_are_aligned_and_minimal),
         cmocka_unit_test(size_class_class_aligned),
