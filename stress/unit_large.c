@@ -1,6 +1,6 @@
 /* unit_large.c -- page/large.h: runs that live, are freed once, grow and shrink where they are, and read as zero. */
-/* test: timeout=60 */
-#include "test.h"
+/* test: wrap=mmap,munmap,madvise,mremap,mprotect,mincore timeout=60 */
+#include "oom_fault.h"
 
 #include "os/options.h"
 #include "page/arena.h"
@@ -125,6 +125,24 @@ static void large_zeroed_after_a_patchy_purge(void **state) {
 
 /* ---- which dirty pages are there: a zeroing claim asks ---- */
 
+static enum { HONEST, REFUSES, LIES } mincore_mode;
+
+int __real_mincore(void *at, size_t bytes, unsigned char *there);
+int __wrap_mincore(void *at, size_t bytes, unsigned char *there);
+int __wrap_mincore(void *at, size_t bytes, unsigned char *there) {
+    static struct rng rng = {1};
+    if (mincore_mode == REFUSES) {
+        errno = ENOSYS;
+        return -1;
+    }
+    int result = __real_mincore(at, bytes, there);
+    size_t pages = bytes / (size_t)sysconf(_SC_PAGESIZE);
+    for (size_t i = 0, to; mincore_mode == LIES && i < pages; i = to) /* in short stretches and in long ones */
+        for (to = i + 1 + rng_size(&rng, 9), there[i] = rng_next(&rng) & 1; i + 1 < to && i + 1 < pages; i++)
+            there[i + 1] = there[i];
+    return result;
+}
+
 /* A run without huge pages, whose fresh pages come one by one. */
 static char *plain_run(size_t bytes) {
     char *p = gr_large_alloc(bytes, CHUNK_BYTES, false);
@@ -209,6 +227,26 @@ static void large_zeroed_although_a_page_is_locked(void **state) {
     assert_true(gr_large_free(p));
 }
 
+/* What the system says decides how a page is cleared, never whether: it may be wrong by the time it has answered. */
+static void large_zeroed_whatever_the_system_says(void **state) {
+    (void)state;
+    const size_t bytes = 12 * MIB;
+    char *p = plain_run(bytes);
+    for (unsigned turn = 0; turn < 32; turn++) {
+        memset(p, 0xff, bytes);
+        mincore_mode = turn % 8 ? LIES : REFUSES;
+        if (turn % 2)
+            fault_arm(FAULT_MADVISE, 1 + turn / 4, true, EINVAL);
+        errno = 4711;
+        again_zeroed(p, bytes);
+        assert_int_equal(errno, 4711);
+        fault_disarm();
+        mincore_mode = HONEST;
+        assert_true(all_bytes_are(p, bytes, 0));
+    }
+    assert_true(gr_large_free(p));
+}
+
 /* ---- in place ---- */
 
 static void large_grow_in_place_where_the_neighbour_is_vacant(void **state) {
@@ -283,11 +321,26 @@ static void large_shrink_gives_the_tail_back(void **state) {
     assert_true(gr_large_free(p));
 }
 
-/* A copy where at least as much again is free behind it: there it grows in place. */
+/* A gap of n granules between two that are held. */
+static size_t walled_gap(size_t n) {
+    size_t wall = gr_run_claim(n + 2, 1);
+    must(wall != 0);
+    gr_run_mark_dirty(wall, n + 2);
+    gr_run_free(wall + 1, n);
+    return wall;
+}
+
+static void remove_walls(size_t wall, size_t n) {
+    gr_run_free(wall, 1);
+    gr_run_free(wall + n + 1, 1);
+}
+
+/* A copy where at least as much again is free behind it, not in the gap that it would just fill: there it grows in place. */
 static void large_move_to_where_it_grows(void **state) {
     (void)state;
     for (size_t n = 5; n <= LARGE_MAX_GRANULES / 2; n = 2 * n + 1) {
         char *p = gr_large_alloc(n * GRANULE_BYTES, 1, false);
+        size_t wall = walled_gap(n + 1);
         size_t old = region_granule(p);
         pattern_sprinkle(p, n * GRANULE_BYTES, n);
         char *q = gr_large_move(p, (n + 1) * GRANULE_BYTES - 5);
@@ -299,6 +352,7 @@ static void large_move_to_where_it_grows(void **state) {
         must_be_marked(q, 2 * (n + 1));
         assert_true(pattern_sprinkled(q, n * GRANULE_BYTES, n));
         assert_true(gr_large_free(q));
+        remove_walls(wall, n + 1);
     }
 }
 
@@ -357,6 +411,7 @@ int main(void) {
         cmocka_unit_test(large_zeroed_brings_no_page_that_was_not_there),
         cmocka_unit_test(large_zeroed_keeps_the_pages_that_were_there),
         cmocka_unit_test(large_zeroed_although_a_page_is_locked),
+        cmocka_unit_test(large_zeroed_whatever_the_system_says),
         cmocka_unit_test(large_grow_in_place_where_the_neighbour_is_vacant),
         cmocka_unit_test(large_grow_is_refused_and_leaves_the_block),
         cmocka_unit_test(large_grow_stays_in_the_arena),
