@@ -110,6 +110,8 @@ static void *by_calloc(size_t size) {
 
 static void *by_realloc(size_t size) { return granary_realloc(granary_malloc(size + 32), size); }
 
+static void *by_aligned_alloc(size_t size) { return granary_aligned_alloc(size <= 32 ? 32 : 8, size); }
+
 static void give_plain(void *ptr, size_t size) {
     (void)size;
     granary_free(ptr);
@@ -130,6 +132,11 @@ static void shards_realloc(void **state) {
     others_lines_stay_theirs(by_realloc, give_plain);
 }
 
+static void shards_aligned_alloc(void **state) {
+    (void)state;
+    others_lines_stay_theirs(by_aligned_alloc, give_plain);
+}
+
 static void shards_sized_free(void **state) {
     (void)state;
     others_lines_stay_theirs(granary_malloc, granary_free_sized);
@@ -140,10 +147,8 @@ int main(void) {
         granary_malloc(1)); /* its cache comes first, so that those of the threads follow one another each time */
     used_at_first = used_after_trim();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(shards_malloc),
-        cmocka_unit_test(shards_calloc),
-        cmocka_unit_test(shards_realloc),
-        cmocka_unit_test(shards_sized_free),
+        cmocka_unit_test(shards_malloc),        cmocka_unit_test(shards_calloc),     cmocka_unit_test(shards_realloc),
+        cmocka_unit_test(shards_aligned_alloc), cmocka_unit_test(shards_sized_free),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

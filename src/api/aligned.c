@@ -13,7 +13,10 @@ static void *alloc_aligned(size_t align, size_t n) {
     unsigned class = gr_class_of_aligned(n, align);
     if (!class)
         return gr_alloc_large(n ? n : 1, align, false);
-    void *p = cache_pop_owner(gr_self, class);
+    struct cache *self = gr_self;
+    if (class <= SHARDED_CLASSES)
+        class = self->class_by_16[class];
+    void *p = cache_pop_owner(self, class);
     return GR_LIKELY(p != NULL) ? p : gr_alloc_class_slow(class);
 }
 
