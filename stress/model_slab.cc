@@ -112,7 +112,6 @@ struct slab_model : model::suite<slab_model, THREADS, 3 * SLABS + SLABS, 2 * SMA
             state[s] = seam::find_cell(&r->word)->narrow;
             bits[s] = seam::find_cell(&r->bits[0])->wide;
             bind(&gr_page_map[s], (uint8_t)(s == 1 ? c : 0));
-            watch(&r->parked_cursor);
             watch(&r->parked_clean_from);
             for (unsigned b = 0; b < MOST_BLOCKS; b++) {
                 memory[s][b]($) = 0;

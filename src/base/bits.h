@@ -11,7 +11,15 @@
 /* Position of the lowest, highest set bit; v is not 0. */
 GR_INLINE unsigned bits_lowest(uint64_t v) { return (unsigned)__builtin_ctzll(v); }
 GR_INLINE unsigned bits_highest(uint64_t v) { return 63u - (unsigned)__builtin_clzll(v); }
-GR_INLINE unsigned bits_count(uint64_t v) { return (unsigned)__builtin_popcountll(v); }
+GR_INLINE unsigned bits_count(uint64_t v) {
+#if defined(__POPCNT__) || defined(__aarch64__)
+    return (unsigned)__builtin_popcountll(v);
+#else /* the builtin would be a call into the compiler's library, and a table in memory */
+    v -= v >> 1 & 0x5555555555555555ull;
+    v = (v & 0x3333333333333333ull) + (v >> 2 & 0x3333333333333333ull);
+    return (unsigned)(((v + (v >> 4)) & 0x0f0f0f0f0f0f0f0full) * 0x0101010101010101ull >> 56);
+#endif
+}
 
 /* n ones from bit `from` on; from + n <= 64. */
 GR_INLINE uint64_t bits_span(unsigned from, unsigned n) { return n >= 64 ? ~0ull : ((1ull << n) - 1) << from; }
@@ -20,6 +28,10 @@ GR_INLINE uint64_t bits_span(unsigned from, unsigned n) { return n >= 64 ? ~0ull
 GR_INLINE uint64_t bits_lowest_k(uint64_t v, unsigned k) {
     if (bits_count(v) <= k)
         return v;
+    uint64_t row =
+        bits_span(bits_lowest(v), k); /* a new slab's bits come in one row; k < count, so it ends in the word */
+    if ((v & row) == row)
+        return row;
     uint64_t kept = 0;
     for (; k; k--) {
         kept |= v & (0 - v);

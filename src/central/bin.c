@@ -25,7 +25,7 @@ static struct bin {
 
 static struct word born_granules; /* in slabs, since the start */
 
-uint32_t gr_bins_growth(void) { return (uint32_t)(word_load_relaxed(&born_granules) / CHUNK_GRANULES); }
+uint32_t gr_bins_growth(void) { return (uint32_t)(word_load_relaxed(&born_granules) / GROWTH_GRANULES); }
 
 static struct half *link_of(void *unused, uint32_t index) {
     (void)unused;
@@ -59,7 +59,6 @@ static bool adopt(struct holding *h, unsigned class, bool may_be_new) {
     if (slab) {
         struct slab *s = slab_at(slab);
         h->budget = (uint16_t)slab_take_owner(s);
-        h->cursor = s->parked_cursor;
         h->clean_from = s->parked_clean_from;
     } else {
         bool clean;
@@ -68,10 +67,10 @@ static bool adopt(struct holding *h, unsigned class, bool may_be_new) {
         half_add_relaxed(&b->granules, gr_classes[class].granules);
         word_add_relaxed(&born_granules, gr_classes[class].granules);
         h->budget = gr_classes[class].capacity;
-        h->cursor = 0;
         h->clean_from = clean ? 0 : gr_classes[class].capacity;
     }
     h->slab = slab;
+    h->cursor = 0; /* the lowest free block first: the high pages of a slab that is never full stay untouched */
     return true;
 }
 
@@ -80,7 +79,6 @@ void gr_bin_release(struct holding *h, unsigned class) {
         return;
     struct slab *s = slab_at(h->slab);
     uint32_t slab = h->slab, budget = h->budget;
-    s->parked_cursor = h->cursor;
     s->parked_clean_from = h->clean_from;
     h->slab = 0;
     h->budget = 0;
@@ -118,9 +116,12 @@ unsigned gr_bin_claim(struct holding *h, unsigned class, void **out, unsigned wa
     while (n < want) {
         if (!h->slab && !adopt(h, class, n == 0))
             break;
-        if (!h->budget && !(h->budget = (uint16_t)slab_take_owner(slab_at(h->slab)))) {
-            gr_bin_release(h, class);
-            continue;
+        if (!h->budget) {
+            h->cursor = 0;
+            if (!(h->budget = (uint16_t)slab_take_owner(slab_at(h->slab)))) {
+                gr_bin_release(h, class);
+                continue;
+            }
         }
         n += claim_held(h, class, out + n, want - n, clean);
     }
@@ -227,7 +228,6 @@ void gr_bin_relist(uint32_t slab, unsigned class) {
     uint32_t count = gr_slab_recount(slab, class);
     struct slab *s = slab_at(slab);
     half_store_relaxed(&s->word, count);
-    s->parked_cursor = 0;
     s->parked_clean_from = k->capacity; /* what its last owner handed out is not known */
     settle(slab, class, count == k->capacity ? SLAB_RETIRE : count >= k->threshold ? SLAB_LIST : SLAB_DONE);
 }
