@@ -75,7 +75,7 @@ struct depot_model : model::suite<depot_model, THREADS, THREADS * MAGAZINES + 1,
         bind(&depots[CLASS].full.head, 0);
         bind(&pools[0].unused.head, 0);
         bind(&pools[0].fresh, all ? all + 1 : 0);
-        bind(&chunks[0][0], all ? chunk_memory[0] : nullptr);
+        bind(&pools[0].first, all ? chunk_memory[0] : nullptr);
         half_store_relaxed(&depots[CLASS].bound, MAGAZINES);
         maps_made = maps_kept = all != 0;
         now = this;
@@ -209,7 +209,7 @@ struct depot_model : model::suite<depot_model, THREADS, THREADS * MAGAZINES + 1,
     }
 
     void check() {
-        char *chunk = (char *)model::final_value(&chunks[0][0]);
+        char *chunk = (char *)model::final_value(&pools[0].first);
         unsigned seen[MAGAZINES + 1] = {0}, all = (unsigned)model::final_value(&pools[0].fresh) - 1;
         RL_ASSERT(chunk && all <= MAGAZINES && maps_kept == 1);
         walk_stack(&depots[CLASS].full, chunk, 2, true, seen);

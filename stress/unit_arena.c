@@ -170,7 +170,7 @@ static void purge_word(size_t arena, unsigned word, uint64_t mask) {
             want++;
         }
     }
-    must(gr_run_purge(ref_load_acquire(&gr_arenas[arena]), arena, word, due) == want);
+    must(gr_run_purge(ref_load_acquire(&gr_arenas[arena]), arena, word, due, false) == want);
 }
 
 static size_t random_length(struct rng *rng) {
@@ -421,14 +421,14 @@ static void arena_vacant_dirty_to_clean_by_purge(void **state) {
     unsigned word = first % ARENA_GRANULES / 64, bit = first % 64;
     uint64_t before = gr_vacant_dirty();
     fault_arm(FAULT_MADVISE, 1, true, ENOMEM);
-    assert_int_equal(gr_run_purge(a, first / ARENA_GRANULES, word, bits_span(bit, 4)), 0);
+    assert_int_equal(gr_run_purge(a, first / ARENA_GRANULES, word, bits_span(bit, 4), false), 0);
     fault_disarm();
     assert_int_equal(gr_vacant_dirty(), before); /* refused: as it was */
     assert_true(all_bytes_are(p, 4 * GRANULE_BYTES, 1));
     assert_true(gr_run_claim_at(first + 1, 1)); /* held: not purged */
-    assert_int_equal(gr_run_purge(a, first / ARENA_GRANULES, word, bits_span(bit, 1)), 1);
-    assert_int_equal(gr_run_purge(a, first / ARENA_GRANULES, word, bits_span(bit + 1, 1)), 0);
-    assert_int_equal(gr_run_purge(a, first / ARENA_GRANULES, word, bits_span(bit + 2, 2)), 2);
+    assert_int_equal(gr_run_purge(a, first / ARENA_GRANULES, word, bits_span(bit, 1), false), 1);
+    assert_int_equal(gr_run_purge(a, first / ARENA_GRANULES, word, bits_span(bit + 1, 1), false), 0);
+    assert_int_equal(gr_run_purge(a, first / ARENA_GRANULES, word, bits_span(bit + 2, 2), false), 2);
     assert_true(all_bytes_are(p, GRANULE_BYTES, 0));
     assert_true(all_bytes_are(p + GRANULE_BYTES, GRANULE_BYTES, 1));
     assert_true(all_bytes_are(p + 2 * GRANULE_BYTES, 2 * GRANULE_BYTES, 0));

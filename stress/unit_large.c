@@ -115,7 +115,7 @@ static void large_zeroed_after_a_patchy_purge(void **state) {
         memset(p, 0xff, 40 * GRANULE_BYTES);
         assert_true(gr_large_free(p));
         uint64_t some = mix(turn) & bits_span(0, 40);
-        gr_run_purge(arena_of(first), first / ARENA_GRANULES, first % ARENA_GRANULES / 64, some);
+        gr_run_purge(arena_of(first), first / ARENA_GRANULES, first % ARENA_GRANULES / 64, some, false);
         char *q = gr_large_alloc(40 * GRANULE_BYTES, CHUNK_BYTES, true);
         assert_true(all_bytes_are(q, 40 * GRANULE_BYTES, 0));
         memset(q, 0xff, 40 * GRANULE_BYTES);

@@ -11,6 +11,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/compiler.h"
@@ -107,6 +108,17 @@ GR_ATOMIC_NUMBER(half, uint32_t)
 GR_ATOMIC(word, uint64_t)
 GR_ATOMIC_NUMBER(word, uint64_t)
 GR_ATOMIC(ref, void *)
+
+/* at[0 .. n - 1] = v, as relaxed stores in any order. */
+GR_INLINE void bytes_fill_relaxed(struct byte *at, size_t n, uint8_t v) {
+#if GR_TSAN
+    for (size_t i = 0; i < n; i++)
+        byte_store_relaxed(&at[i], v);
+#else
+    GR_POINT();
+    __builtin_memset(at, v, n); /* no machine tears a byte */
+#endif
+}
 
 /* What the fast paths read that others may write: no step of a protocol, so no test point, and a plain load, which the
  * compiler can fold into the instruction that uses it. A word this narrow is read whole. */

@@ -45,7 +45,9 @@ enum {
     THP_FROM_CHUNKS = 16, /* 64 MiB of small slabs before huge pages are asked for */
     CACHE_TICK_MS = 1000,
     PURGE_TICK_MS = 100,
-    PURGE_TURN_GRANULES = 64, /* 4 MiB of madvise at most in one turn */
+    PURGE_TURN_GRANULES = 64,        /* 4 MiB of madvise at most in one turn */
+    SPARSE_SWEEP_GRANULES = 1 << 18, /* 16 GiB of large blocks freed between looks for what is hardly there */
+    GROWTH_GRANULES = 16,            /* a MiB of new slabs between looks for idle classes */
 };
 
 _Static_assert(SLAB_WORDS == 64, "one bitmap word per 64 smallest blocks of a granule");

@@ -273,7 +273,10 @@ void gr_cache_tick(struct cache *self, uint64_t now_ms) {
     uint32_t now = (uint32_t)(now_ms / CACHE_TICK_MS) + gr_bins_growth();
     if (!self || GR_LIKELY(now == self->tick))
         return;
+    bool newborn = !self->tick;
     self->tick = now;
+    if (newborn)
+        return;
     for (unsigned class = 1; class <= CLASSES; class ++)
         empty_if_idle(self, class);
     word_store_relaxed(&self->cached, cached_bytes(self));

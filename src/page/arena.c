@@ -384,9 +384,7 @@ void gr_run_mark_clean(size_t first, size_t granules) {
 void gr_run_free(size_t first, size_t granules) {
     struct arena *a = arena_of(first);
     unsigned at = first % ARENA_GRANULES;
-    uint8_t tick = gr_purge_tick();
-    for (size_t i = 0; i < granules; i++)
-        byte_store_relaxed(&a->stamp[at + i], tick);
+    bytes_fill_relaxed(&a->stamp[at], granules, gr_purge_tick());
     uint64_t dirty = 0;
     FOR_WORDS (at, (unsigned)granules, w, mask)
         dirty += bits_count(word_load_relaxed(&a->dirty[w]) & mask);
@@ -395,7 +393,18 @@ void gr_run_free(size_t first, size_t granules) {
     set_roomy(first / ARENA_GRANULES);
 }
 
-unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64_t mask) {
+/* Is less than a quarter of the run in memory? */
+static bool is_sparse(size_t first, unsigned granules) {
+    uint8_t there[CHUNK_BYTES / 4096];
+    size_t bytes = granules * (size_t)GRANULE_BYTES, pages = bytes / os_page_bytes(), found = 0;
+    if (!os_residence(region_address(first), bytes, there))
+        return false;
+    for (size_t i = 0; i < pages; i++)
+        found += there[i];
+    return found * 4 < pages;
+}
+
+unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64_t mask, bool if_sparse) {
     unsigned purged = 0;
     while (mask) {
         unsigned from = bits_lowest(mask);
@@ -405,7 +414,8 @@ unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64
         if (!claim_exactly(a, arena_index, word * 64 + from, n))
             continue;
         uint64_t dirty = word_load_relaxed(&a->dirty[word]) & run;
-        if (dirty && os_purge(region_address(arena_index * ARENA_GRANULES + word * 64 + from), n * GRANULE_BYTES)) {
+        size_t first = arena_index * ARENA_GRANULES + word * 64 + from;
+        if (dirty && (!if_sparse || is_sparse(first, n)) && os_purge(region_address(first), n * GRANULE_BYTES)) {
             word_and_relaxed(&a->dirty[word], ~run);
             word_add_relaxed(&arenas.vacant_dirty, 0 - (uint64_t)bits_count(dirty));
             purged += n;

@@ -3,7 +3,7 @@
  * PURPOSE     Who holds which granule: one bit each in `vacant`. A second bitmap, `dirty`, says which may hold old bytes, so
  *             that dirty memory is used before fresh and calloc clears no more than it must.
  *
- * OWNS        The records of 1024 granules each, the slabs' among them. Mapped by the system wherever it likes: no
+ * OWNS        The records of 2048 granules each, the slabs' among them. Mapped by the system wherever it likes: no
  *             distance from a block to a record is fixed.
  *
  * LIFETIME    Arenas are never unmapped.
@@ -48,7 +48,6 @@ struct slab {
     struct half next; /* link, while it waits on a stack */
     struct half word; /* count of free blocks, flags */
     /* the token's holder writes, by whoever gets the token next read */
-    uint16_t parked_cursor;
     uint16_t parked_clean_from;
     /* any thread writes */
     GR_LINE struct word bits[SLAB_WORDS]; /* 1 = free */
@@ -105,8 +104,9 @@ void gr_run_mark_clean(size_t first, size_t granules);
 /* Gives up a run. Its page map bytes are clear. */
 void gr_run_free(size_t first, size_t granules);
 
-/* Makes vacant granules of one word clean: those among `mask` that can be claimed now. Returns how many were purged. */
-unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64_t mask);
+/* Makes vacant granules of one word clean: those among `mask` that can be claimed now; with `if_sparse`, of each run only if
+ * little of it is in memory. Returns how many were purged. */
+unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64_t mask, bool if_sparse);
 
 /* Unmaps chunks that are wholly vacant; returns how many granules went. For trim, and where memory has run out. */
 uint64_t gr_arenas_unmap_vacant(void);

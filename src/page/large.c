@@ -8,6 +8,7 @@
 #include "os/os.h"
 #include "page/arena.h"
 #include "page/huge.h"
+#include "page/purge.h"
 
 static size_t granules_for(size_t bytes) { return (bytes + GRANULE_BYTES - 1) >> GRANULE_SHIFT; }
 
@@ -95,6 +96,7 @@ bool gr_large_free(void *p) {
         return false;
     gr_page_map_set(first, granules, 0);
     gr_run_free(first, granules);
+    gr_purge_freed(granules);
     return true;
 }
 

@@ -12,7 +12,7 @@ static struct half *link_of(void *pool, uint32_t index) { return meta_at(pool, i
 
 /* Is the chunk of record `index` mapped, now or by us? */
 static bool chunk_is_mapped(struct meta_pool *pool, uint32_t index) {
-    struct ref *slot = &pool->chunks[index / pool->per_chunk];
+    struct ref *slot = meta_chunk_of(pool, index);
     void *seen = ref_load_acquire(slot); /* [acquire chunk-born] */
     if (seen)
         return true;

@@ -27,15 +27,16 @@ struct meta_pool {
     /* constant */
     uint32_t record_bytes;
     uint32_t per_chunk;
-    struct ref *chunks;
+    struct ref *further; /* chunks, but the first */
     /* any thread writes */
     GR_LINE struct stack unused;
     struct half fresh; /* the next number never handed out, 0 before the first */
+    struct ref first;  /* chunk: beside what every take touches, so that a small program touches no table */
 };
 
 /* A pool and its table of META_CHUNKS chunks, static memory of the caller's. */
 #define META_POOL(bytes, table)                                                                                        \
-    { .record_bytes = (bytes), .per_chunk = META_CHUNK_BYTES / (bytes), .chunks = (table) }
+    { .record_bytes = (bytes), .per_chunk = META_CHUNK_BYTES / (bytes), .further = (table) }
 
 /* A record's number, or 0 without memory. The record is as its last holder left it, or zero. */
 uint32_t gr_meta_take(struct meta_pool *pool);
@@ -48,8 +49,13 @@ uint32_t gr_meta_count(const struct meta_pool *pool);
 uint64_t gr_meta_mapped_bytes(void);
 void gr_meta_count_mapped(uint64_t bytes);
 
+GR_INLINE struct ref *meta_chunk_of(struct meta_pool *pool, uint32_t index) {
+    uint32_t chunk = index / pool->per_chunk;
+    return GR_LIKELY(!chunk) ? &pool->first : &pool->further[chunk];
+}
+
 GR_INLINE void *meta_at(struct meta_pool *pool, uint32_t index) {
-    char *chunk = ref_load_relaxed(&pool->chunks[index / pool->per_chunk]);
+    char *chunk = ref_load_relaxed(meta_chunk_of(pool, index));
     return chunk + (size_t)(index % pool->per_chunk) * pool->record_bytes;
 }
 

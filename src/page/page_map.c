@@ -7,6 +7,5 @@ struct byte gr_page_map[REGION_GRANULES];
 
 void gr_page_map_set(size_t first, size_t granules, unsigned class) {
     ASSERT(first + granules <= REGION_GRANULES);
-    for (size_t g = first; g < first + granules; g++)
-        byte_store_relaxed(&gr_page_map[g], (uint8_t) class);
+    bytes_fill_relaxed(&gr_page_map[first], granules, (uint8_t) class);
 }

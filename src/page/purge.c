@@ -12,8 +12,10 @@ static struct {
     struct word purged; /* granules */
     /* any thread writes */
     struct half busy;
+    struct word freed; /* granules, in large blocks */
     /* the purger's */
     struct word next_arena; /* where the sweep goes on */
+    struct word round;      /* of freed / SPARSE_SWEEP_GRANULES, when the last sparse sweep was */
 } purge;
 
 uint8_t gr_purge_tick(void) { return (uint8_t)word_load_relaxed(&purge.tick); }
@@ -62,7 +64,7 @@ static bool sweep(uint64_t now, uint64_t ticks, uint64_t limit) {
                 word_add_relaxed(&purge.purged, done);
                 return true;
             }
-            done += gr_run_purge(a, index, w, bits_lowest_k(due, (unsigned)min_size(limit - done, 64)));
+            done += gr_run_purge(a, index, w, bits_lowest_k(due, (unsigned)min_size(limit - done, 64)), false);
         }
     }
     word_store_relaxed(&purge.next_arena, 0);
@@ -70,10 +72,35 @@ static bool sweep(uint64_t now, uint64_t ticks, uint64_t limit) {
     return false;
 }
 
+/* Blocks of which a page or two are touched leave a page or two wherever they were: a heap that reuses its dirty memory all the
+ * time, and so never lets it age, would in the end be resident where nobody wrote for long. */
+static void sweep_sparse(void) {
+    for (size_t index = 0; index < gr_arena_count(); index++) {
+        struct arena *a = ref_load_acquire(&gr_arenas[index]); /* [acquire arena-born] */
+        for (unsigned w = 0; a && w < ARENA_CHUNKS; w++) {
+            uint64_t due = due_in_word(a, w, 0, PURGE_ANY_AGE);
+            if (due)
+                word_add_relaxed(&purge.purged, gr_run_purge(a, index, w, due, true));
+        }
+    }
+}
+
+void gr_purge_freed(size_t granules) { word_add_relaxed(&purge.freed, granules); }
+
+static void poll_sparse(void) {
+    uint64_t round = word_load_relaxed(&purge.freed) / SPARSE_SWEEP_GRANULES;
+    if (round == word_load_relaxed(&purge.round) || !begin())
+        return;
+    word_store_relaxed(&purge.round, round);
+    sweep_sparse();
+    end();
+}
+
 void gr_purge_poll(uint64_t now_ms) {
     uint64_t delay = option_get(OPTION_PURGE_MS);
     if (delay == OPTION_NEVER)
         return;
+    poll_sparse();
     uint64_t now = now_ms / PURGE_TICK_MS;
     if (now == word_load_relaxed(&purge.tick) || !begin())
         return;

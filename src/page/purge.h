@@ -21,6 +21,7 @@
 #define PAGE_PURGE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* The tick of now as far as anybody looked: what gr_run_free stamps. */
@@ -28,6 +29,9 @@ uint8_t gr_purge_tick(void);
 
 /* Called on slow paths with the time: purges what is due, at most once a tick. */
 void gr_purge_poll(uint64_t now_ms);
+
+/* A large block of so many granules was freed: each 16 GiB of them, what lies vacant with little of it in memory is purged. */
+void gr_purge_freed(size_t granules);
 
 /* Purges every vacant dirty granule but `keep` of them. Returns how many were purged. */
 uint64_t gr_purge_all(uint64_t keep);

@@ -71,6 +71,10 @@ GR_ATOMIC(word, uint64_t)
 GR_ATOMIC_NUMBER(word, uint64_t)
 GR_ATOMIC(ref, void *)
 
+inline void bytes_fill_relaxed(struct byte *at, size_t n, uint8_t v, SEAM_HERE) {
+    for (size_t i = 0; i < n; i++)
+        seam::store(&at[i].value, v, rl::mo_relaxed, SEAM_SITE("bytes_fill_relaxed"));
+}
 inline uint8_t byte_peek(const struct byte *w, SEAM_HERE) {
     return seam::load(&w->value, rl::mo_relaxed, SEAM_SITE("byte_peek"));
 }
