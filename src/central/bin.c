@@ -23,9 +23,20 @@ static struct bin {
     struct half granules; /* in slabs of the class */
 } bins[CLASSES + 1];
 
-static struct word born_granules; /* in slabs, since the start */
+/* any thread writes */
+static struct {
+    GR_LINE struct word now; /* granules in slabs */
+    struct word
+        most; /* about the most that there ever were: a clock for growth, which slabs that come and go do not move */
+} slabs;
 
-uint32_t gr_bins_growth(void) { return (uint32_t)(word_load_relaxed(&born_granules) / GROWTH_GRANULES); }
+uint32_t gr_bins_growth(void) { return (uint32_t)(word_load_relaxed(&slabs.most) / GROWTH_GRANULES); }
+
+static void count_born(uint64_t granules) {
+    uint64_t now = word_add_relaxed(&slabs.now, granules) + granules;
+    if (now > word_load_relaxed(&slabs.most))
+        word_store_relaxed(&slabs.most, now);
+}
 
 static struct half *link_of(void *unused, uint32_t index) {
     (void)unused;
@@ -34,6 +45,7 @@ static struct half *link_of(void *unused, uint32_t index) {
 
 static void retire(uint32_t slab, unsigned class) {
     half_add_relaxed(&bins[class].granules, 0u - gr_classes[class].granules);
+    word_add_relaxed(&slabs.now, 0 - (uint64_t)gr_classes[class].granules);
     gr_slab_retire(slab, class);
 }
 
@@ -65,7 +77,7 @@ static bool adopt(struct holding *h, unsigned class, bool may_be_new) {
         if (!may_be_new || !(slab = gr_slab_birth(class, &clean)))
             return false;
         half_add_relaxed(&b->granules, gr_classes[class].granules);
-        word_add_relaxed(&born_granules, gr_classes[class].granules);
+        count_born(gr_classes[class].granules);
         h->budget = gr_classes[class].capacity;
         h->clean_from = clean ? 0 : gr_classes[class].capacity;
     }
