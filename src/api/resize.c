@@ -25,7 +25,13 @@ static void *resized(void *p, size_t have, size_t n) {
         return p;
     if (n < have)
         return NULL;
-    return have < MOVE_PAGES_FROM_BYTES ? gr_large_move(p, n) : gr_large_to_huge(p, n);
+    /* Where enough dirty memory lies vacant, a copy takes no new page; elsewhere it would hold every page twice. */
+    if (have < MOVE_PAGES_FROM_BYTES || gr_vacant_dirty() >= n / GRANULE_BYTES) {
+        void *moved = gr_large_move(p, n);
+        if (moved || have < MOVE_PAGES_FROM_BYTES)
+            return moved;
+    }
+    return gr_large_to_huge(p, n);
 }
 
 void *gr_realloc(void *p, size_t n, const char *call) {
