@@ -10,7 +10,7 @@ enum {
     FIRST_ROUNDS = 8, /* at most, and FIRST_BYTES of blocks, but two */
     FIRST_BYTES = 8 * 1024,
     LEAST_BUDGET = 32 * 1024, /* of a thread, in bytes of blocks in one magazine per class */
-    LEAST_TOTAL = 1024 * 1024,
+    LEAST_TOTAL = 768 * 1024,
     HEAP_SHARE = 8, /* all threads' budget is this part of the heap */
 };
 

@@ -21,7 +21,8 @@
 #define MREMAP_DONTUNMAP 4
 #endif
 #ifndef MADV_HUGEPAGE
-#define MADV_HUGEPAGE 14
+#define MADV_HUGEPAGE   14
+#define MADV_NOHUGEPAGE 15
 #endif
 
 enum { PROT_RW = PROT_READ | PROT_WRITE, MAP_FRESH = MAP_PRIVATE | MAP_ANONYMOUS };
@@ -109,9 +110,9 @@ void *os_detach(void *at, size_t bytes, size_t new_bytes) {
     return to == MAP_FAILED ? NULL : to;
 }
 
-void os_want_huge_pages(void *at, size_t bytes) {
+void os_want_huge_pages(void *at, size_t bytes, bool want) {
     int saved = errno;
-    madvise(at, bytes, MADV_HUGEPAGE);
+    madvise(at, bytes, want ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
     errno = saved;
 }
 

@@ -24,7 +24,7 @@ static void want_huge_pages(void *at, size_t chunks, bool dense) {
     uint64_t mode = option_get(OPTION_THP);
     uint64_t before = dense ? word_add_relaxed(&dense_chunks, chunks) : 0;
     if (mode == THP_ALWAYS || (mode == THP_AUTO && dense && before >= THP_FROM_CHUNKS))
-        os_want_huge_pages(at, chunks * CHUNK_BYTES);
+        os_want_huge_pages(at, chunks * CHUNK_BYTES, true);
 }
 
 bool gr_region_boot(void) {
