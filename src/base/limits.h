@@ -48,7 +48,7 @@ enum {
     PURGE_TICK_MS = 100,
     PURGE_TURN_GRANULES = 64,        /* 4 MiB of madvise at most in one turn */
     SPARSE_SWEEP_GRANULES = 1 << 18, /* 16 GiB of large blocks freed between looks for what is hardly there */
-    GROWTH_GRANULES = 16,            /* a MiB of new slabs between looks for idle classes */
+    GROWTH_GRANULES = 16,            /* a MiB more in slabs than ever, between looks for idle classes */
 };
 
 _Static_assert(SLAB_WORDS == 64, "one bitmap word per 64 smallest blocks of a granule");

@@ -420,9 +420,9 @@ unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64
             continue;
         uint64_t dirty = word_load_relaxed(&a->dirty[word]) & run;
         size_t first = arena_index * ARENA_GRANULES + word * 64 + from;
-        if (half_load_relaxed(&a->huge_asked))
-            os_want_huge_pages(region_address(first), n * GRANULE_BYTES, false);
         if (dirty && (!if_sparse || is_sparse(first, n)) && os_purge(region_address(first), n * GRANULE_BYTES)) {
+            if (half_load_relaxed(&a->huge_asked) && !(half_load_relaxed(&a->dense) >> word & 1))
+                os_want_huge_pages(region_address(first), n * GRANULE_BYTES, false);
             word_and_relaxed(&a->dirty[word], ~run);
             word_add_relaxed(&arenas.vacant_dirty, 0 - (uint64_t)bits_count(dirty));
             purged += n;

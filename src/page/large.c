@@ -87,8 +87,8 @@ static void note_freed(size_t first, size_t granules) {
         half_store_relaxed(&wide.dense, 0);
 }
 
-/* A claimed run that is to be a wide block. Only what is fresh asks, and only whole huge pages within the run: memory that is
- * there costs nothing more, and the neighbours are not made larger. */
+/* A claimed run that is to be a wide block. If any of it is fresh it asks, for the whole huge pages within it: the neighbours
+ * are not made larger. */
 static void want_huge_pages(size_t first, size_t granules) {
     if (granules < WIDE_GRANULES || option_get(OPTION_THP) != THP_AUTO)
         return;
@@ -143,25 +143,29 @@ size_t gr_large_freed_bytes(const void *p) {
     return run & RUN_FREED ? (size_t)(run & ~RUN_FREED) << GRANULE_SHIFT : 0;
 }
 
-bool gr_large_free(void *p) {
+/* `telling`: what is there says how the program writes its blocks. */
+static bool free_run(void *p, bool telling) {
     size_t first = region_granule(p);
     struct half *record = run_record(first);
     uint32_t granules = half_load_relaxed(record);
     if ((granules & RUN_FREED) || !half_cas_strong_relaxed(record, &granules, granules | RUN_FREED))
         return false;
     gr_page_map_set(first, granules, 0);
-    note_freed(first, granules);
+    if (telling)
+        note_freed(first, granules);
     gr_run_free(first, granules);
     gr_purge_freed(granules);
     return true;
 }
+
+bool gr_large_free(void *p) { return free_run(p, true); }
 
 void *gr_large_to_huge(void *p, size_t bytes) {
     size_t have = gr_large_bytes(p), first = region_granule(p);
     void *moved = gr_huge_adopt(p, have, bytes);
     if (moved) {
         gr_run_mark_clean(first, have >> GRANULE_SHIFT);
-        CHECK(gr_large_free(p));
+        CHECK(free_run(p, false));
     }
     return moved;
 }

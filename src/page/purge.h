@@ -5,7 +5,8 @@
  *
  * INVARIANTS
  *   one-purger  At most one thread purges; the others go on without it.
- *   bounded     One turn purges at most PURGE_TURN_GRANULES.
+ *   bounded     One turn purges at most PURGE_TURN_GRANULES of what has aged. The sweep of what is hardly there has no bound:
+ *               there is little to purge, and 16 GiB were freed since the last one.
  *
  * STATES      from    step   who      order           to
  *             ------  -----  -------  --------------  ------------------------------------------
