@@ -66,7 +66,6 @@ bool os_purge(void *at, size_t bytes) {
 }
 size_t os_page_bytes(void) { return 4096; }
 bool os_residence(void *, size_t, uint8_t *) { return false; }
-void os_want_huge_pages(void *, size_t, bool) {}
 bool gr_region_boot(void) { return mapped[0][0] = true; }
 enum os_result gr_region_map(size_t first, size_t chunks, bool) {
     for (size_t c = first; c < first + chunks; c++) {

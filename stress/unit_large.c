@@ -5,7 +5,6 @@
 #include "os/options.h"
 #include "page/arena.h"
 #include "page/large.h"
-#include "page/purge.h"
 #include "page/region.h"
 
 static uint64_t vacant(void) { return gr_arena_totals().vacant; }
@@ -399,69 +398,6 @@ static void large_freed_by_one_of_many(void **state) {
     }
 }
 
-/* ---- huge pages ---- */
-
-/* Does the mapping around p ask for huge pages? */
-static bool asks(const void *p) {
-    FILE *f = fopen("/proc/self/smaps", "r");
-    char line[512];
-    bool inside = false, found = false;
-    must(f);
-    while (fgets(line, sizeof line, f)) {
-        uintptr_t from, to;
-        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &from, &to) == 2)
-            inside = from <= (uintptr_t)p && (uintptr_t)p < to;
-        else if (inside && strncmp(line, "VmFlags:", 8) == 0)
-            found = strstr(line, " hg") != NULL;
-    }
-    fclose(f);
-    return found;
-}
-
-static bool system_has_huge_pages(void) {
-    void *p = mmap(NULL, 1 << 22, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    must(p != MAP_FAILED);
-    bool has = madvise(p, 1 << 22, 14 /* MADV_HUGEPAGE */) == 0 && asks(p);
-    munmap(p, 1 << 22);
-    return has;
-}
-
-enum { WIDE_BLOCKS = 40, WIDE_BYTES = 4 << 20 };
-
-static unsigned asking(char *const *block) {
-    unsigned n = 0;
-    for (unsigned i = 0; i < WIDE_BLOCKS; i++)
-        n += asks(block[i] + WIDE_BYTES / 2);
-    return n;
-}
-
-/* Twice as many as it takes: not each is looked at. */
-static void large_huge_pages_where_blocks_are_written_whole(void **state) {
-    (void)state;
-    static char *block[WIDE_BLOCKS];
-    if (!system_has_huge_pages())
-        skip();
-    for (unsigned i = 0; i < WIDE_BLOCKS; i++) { /* whole: the later ones ask */
-        assert_non_null(block[i] = gr_large_alloc(WIDE_BYTES, 1, false));
-        memset(block[i], 1, WIDE_BYTES);
-    }
-    assert_true(asking(block) >= WIDE_BLOCKS / 4);
-    for (unsigned i = 0; i < WIDE_BLOCKS; i++)
-        assert_true(gr_large_free(block[i]));
-    gr_purge_all(0);
-    assert_int_equal(asking(block), 0); /* purged: forgotten */
-    assert_non_null(block[0] = gr_large_alloc(WIDE_BYTES, 1, false));
-    assert_true(gr_large_free(block[0])); /* freed unwritten: they are not written whole any more */
-    gr_purge_all(0);
-    for (unsigned i = 0; i < WIDE_BLOCKS; i++) {
-        assert_non_null(block[i] = gr_large_alloc(WIDE_BYTES, 1, false));
-        block[i][0] = block[i][WIDE_BYTES - 1] = 1;
-    }
-    assert_int_equal(asking(block), 0);
-    for (unsigned i = 0; i < WIDE_BLOCKS; i++)
-        assert_true(gr_large_free(block[i]));
-}
-
 int main(void) {
     gr_options_parse("purge_ms:never", "test: ");
     const struct CMUnitTest tests[] = {
@@ -483,7 +419,6 @@ int main(void) {
         cmocka_unit_test(large_move_to_where_it_grows),
         cmocka_unit_test(large_move_refused_leaves_the_block),
         cmocka_unit_test(large_freed_by_one_of_many),
-        cmocka_unit_test(large_huge_pages_where_blocks_are_written_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -42,7 +42,6 @@ enum {
     META_CHUNK_BYTES = 64 * 1024, /* step in which records are mapped */
     HUGE_RECORDS = 1 << 16,       /* blocks with mappings of their own; the kernel's map limit is near it */
 
-    HUGE_PAGE_BYTES = 2 << 20,
     THP_FROM_CHUNKS = 16, /* 64 MiB of small slabs before huge pages are asked for */
     CACHE_TICK_MS = 1000,
     PURGE_TICK_MS = 100,

@@ -9,7 +9,7 @@
  *   purge_ms      0..25000, never         1000     free memory older than this goes back to the system
  *   thread_cache  bytes, K M G suffix    2M       most bytes in a thread's magazines, one a class; spares come on top
  *   total_cache   bytes, K M G suffix    64M      the same for all threads together
- *   thp           auto, never, always    auto     huge pages: for small slabs from 64 MiB on and wide blocks
+ *   thp           auto, never, always    auto     huge pages: from 64 MiB of small slabs on, never, from the start
  *   stats         0, 1                   0        print the statistics on stderr when the process exits
  */
 #ifndef OS_OPTIONS_H

@@ -44,8 +44,8 @@ bool os_move(void *at, size_t old_bytes, void *over, size_t new_bytes);
  * stays mapped and reads as zero. NULL: nothing happened. */
 void *os_detach(void *at, size_t bytes, size_t new_bytes);
 
-/* Asks for huge pages here, or asks no more. Only advice. */
-void os_want_huge_pages(void *at, size_t bytes, bool want);
+/* Asks for huge pages here. Only advice. */
+void os_want_huge_pages(void *at, size_t bytes);
 
 size_t os_page_bytes(void);
 

@@ -21,8 +21,7 @@
 #define MREMAP_DONTUNMAP 4
 #endif
 #ifndef MADV_HUGEPAGE
-#define MADV_HUGEPAGE   14
-#define MADV_NOHUGEPAGE 15
+#define MADV_HUGEPAGE 14
 #endif
 
 enum { PROT_RW = PROT_READ | PROT_WRITE, MAP_FRESH = MAP_PRIVATE | MAP_ANONYMOUS };
@@ -110,9 +109,9 @@ void *os_detach(void *at, size_t bytes, size_t new_bytes) {
     return to == MAP_FAILED ? NULL : to;
 }
 
-void os_want_huge_pages(void *at, size_t bytes, bool want) {
+void os_want_huge_pages(void *at, size_t bytes) {
     int saved = errno;
-    madvise(at, bytes, want ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+    madvise(at, bytes, MADV_HUGEPAGE);
     errno = saved;
 }
 

@@ -393,11 +393,6 @@ void gr_run_free(size_t first, size_t granules) {
     set_roomy(first / ARENA_GRANULES);
 }
 
-void gr_run_want_huge_pages(size_t first, size_t granules) {
-    half_store_relaxed(&arena_of(first)->huge_asked, 1);
-    os_want_huge_pages(region_address(first), granules * GRANULE_BYTES, true);
-}
-
 /* Is less than a quarter of the run in memory? */
 static bool is_sparse(size_t first, unsigned granules) {
     uint8_t there[CHUNK_BYTES / 4096];
@@ -421,8 +416,6 @@ unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64
         uint64_t dirty = word_load_relaxed(&a->dirty[word]) & run;
         size_t first = arena_index * ARENA_GRANULES + word * 64 + from;
         if (dirty && (!if_sparse || is_sparse(first, n)) && os_purge(region_address(first), n * GRANULE_BYTES)) {
-            if (half_load_relaxed(&a->huge_asked) && !(half_load_relaxed(&a->dense) >> word & 1))
-                os_want_huge_pages(region_address(first), n * GRANULE_BYTES, false);
             word_and_relaxed(&a->dirty[word], ~run);
             word_add_relaxed(&arenas.vacant_dirty, 0 - (uint64_t)bits_count(dirty));
             purged += n;

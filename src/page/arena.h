@@ -61,7 +61,6 @@ struct arena {
     GR_LINE struct word dirty[ARENA_CHUNKS];
     GR_LINE struct half chunk[ARENA_CHUNKS]; /* CHUNK_... */
     struct half dense;                       /* bit c: chunk c is for runs of one granule */
-    struct half huge_asked;                  /* some run in it has asked for huge pages */
     /* a granule's holder writes */
     GR_LINE struct half run[ARENA_GRANULES]; /* granules of the large run that starts here; see `page/large.c` */
     struct byte stamp[ARENA_GRANULES];       /* the tick in which it became vacant */
@@ -101,9 +100,6 @@ void gr_run_mark_dirty(size_t first, size_t granules);
 
 /* The holder knows that the run reads as zero again. */
 void gr_run_mark_clean(size_t first, size_t granules);
-
-/* The holder expects to write all of it. Forgotten when it is purged. */
-void gr_run_want_huge_pages(size_t first, size_t granules);
 
 /* Gives up a run. Its page map bytes are clear. */
 void gr_run_free(size_t first, size_t granules);

@@ -19,12 +19,12 @@ enum { RANGES = sizeof ranges / sizeof *ranges, TRIES = 8 };
 static struct word dense_chunks;
 
 /* A large block, or a slab of a few large ones, may be touched here and there alone: huge pages under it would cost memory that
- * nobody uses (`page/large.c` finds out). Slabs of small blocks fill their pages, but for the last few of each class. */
+ * nobody uses. Slabs of small blocks fill their pages, but for the last few of each class. */
 static void want_huge_pages(void *at, size_t chunks, bool dense) {
     uint64_t mode = option_get(OPTION_THP);
     uint64_t before = dense ? word_add_relaxed(&dense_chunks, chunks) : 0;
     if (mode == THP_ALWAYS || (mode == THP_AUTO && dense && before >= THP_FROM_CHUNKS))
-        os_want_huge_pages(at, chunks * CHUNK_BYTES, true);
+        os_want_huge_pages(at, chunks * CHUNK_BYTES);
 }
 
 bool gr_region_boot(void) {
