@@ -175,6 +175,25 @@ static void cache_refill_from_the_spare_then_the_depot_then_slabs(void **state) 
         give(class, held[i]);
 }
 
+static void cache_of_who_only_frees_keeps_no_spare(void **state) {
+    (void)state;
+    enum { MANY = 3000 };
+    static void *held[MANY];
+    const unsigned class = 4;
+    for (unsigned i = 0; i < MANY; i++)
+        assert_non_null(held[i] = gr_direct_alloc(class));
+    for (unsigned i = 0; i < MANY; i++)
+        give(class, held[i]);
+    invariants_hold();
+    assert_null(self->own[class].spare);
+    assert_true(gr_depot_depth(class) > 0);
+    for (unsigned i = 0; i < MANY; i++)
+        assert_non_null(held[i] = take(class)); /* now it allocates too */
+    for (unsigned i = 0; i < MANY; i++)
+        give(class, held[i]);
+    assert_non_null(self->own[class].spare);
+}
+
 /* Two threads' worth of traffic by one: blocks taken here and given there, so that whole magazines travel. */
 static void cache_overflow_loses_nothing(void **state) {
     (void)state;
@@ -373,6 +392,7 @@ int main(void) {
         TEST(cache_lowest_address_first),
         TEST(cache_refill_grows_by_misses),
         TEST(cache_refill_from_the_spare_then_the_depot_then_slabs),
+        TEST(cache_of_who_only_frees_keeps_no_spare),
         TEST(cache_overflow_loses_nothing),
         TEST(cache_flush_keeps_full_magazines_for_others),
         TEST(cache_clean_block_reads_as_zero),

@@ -176,6 +176,7 @@ void *gr_cache_pop_spare(struct cache *self, unsigned class) {
     const struct magazine *spare = self->own[class].spare;
     if (!spare || !spare->count || loaded_count(self, class))
         return NULL;
+    self->own[class].emptied = true;
     swap_spare(self, class);
     return cache_pop_owner(self, class);
 }
@@ -192,6 +193,7 @@ void *gr_cache_refill(struct cache *self, unsigned class, bool *clean) {
     struct own *o = &self->own[class];
     *clean = false;
     ASSERT(loaded_count(self, class) == 0 && (!o->spare || !o->spare->count));
+    o->emptied = true;
     grow_rounds(self, class);
     struct magazine *full = gr_depot_pop(class);
     if (full) {
@@ -222,27 +224,22 @@ void *gr_cache_clean_block(struct cache *self, unsigned class) {
 
 void gr_cache_overflow(struct cache *self, unsigned class, void *p) {
     struct own *o = &self->own[class];
-    struct magazine *spare = o->spare, *empty = NULL;
     grow_rounds(self, class);
-    if (spare) {
-        GR_COMMIT(&o->spare, NULL);
-        if (!gr_depot_push(class, spare)) {
-            dissolve(class, spare, "free");
-            if (spare->rounds >= o->rounds)
-                empty = spare;
-            else
-                gr_magazine_free(spare);
-        }
+    struct magazine *full = unload(self, class), *away = full, *empty = NULL;
+    if (o->emptied) {
+        away = o->spare;
+        GR_COMMIT(&o->spare, full);
+    } /* else it only frees: it has no use for a full spare, those who allocate have */
+    o->emptied = false;
+    if (away && !gr_depot_push(class, away)) {
+        dissolve(class, away, "free");
+        if (away->rounds >= o->rounds)
+            empty = away;
+        else
+            gr_magazine_free(away);
     }
     if (!empty)
         empty = gr_magazine_new(o->rounds);
-    struct magazine *full = unload(self, class);
-    if (!empty && full) {
-        dissolve(class, full, "free");
-        empty = full;
-        full = NULL;
-    }
-    GR_COMMIT(&o->spare, full);
     if (empty)
         load(self, class, empty);
     if (!cache_push_owner(self, class, p))

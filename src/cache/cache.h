@@ -14,6 +14,8 @@
  * The map of exits. malloc: above STEPPED_MAX_BYTES, or the magazine is empty -> gr_malloc_slow. free: not in the region, or
  * the magazine is full, or the block is the one freed last -> gr_free_slow.
  *
+ * Who only frees a class keeps no full spare of it: what it fills goes to the depot at once, to those who allocate.
+ *
  * ELSEWHERE   Whose cache it is: `cache/thread.h`. The depot: `central/depot.h`. Blocks: `central/bin.h`.
  */
 #ifndef CACHE_CACHE_H
@@ -30,6 +32,7 @@ struct own {
     struct magazine *spare; /* full or empty, never between */
     uint16_t rounds;        /* what the next magazine may hold; grows with misses */
     uint16_t seen;          /* low bits of top when its idleness was last asked */
+    bool emptied;           /* malloc has emptied a magazine since free last filled one */
 };
 
 struct cache {
