@@ -14,8 +14,7 @@ static void *alloc_aligned(size_t align, size_t n) {
     if (!class)
         return gr_alloc_large(n ? n : 1, align, false);
     struct cache *self = gr_self;
-    if (class <= SHARDED_CLASSES)
-        class = self->class_by_16[class];
+    class = cache_class_here(self, class);
     void *p = cache_pop_owner(self, class);
     return GR_LIKELY(p != NULL) ? p : gr_alloc_class_slow(class);
 }

@@ -80,12 +80,12 @@ static void *refill(unsigned class, bool want_clean, bool *clean) {
     *clean = false;
     struct cache *self = gr_thread_cache_slow();
     void *p = NULL;
-    if (self && class <= SHARDED_CLASSES) { /* the caller may not have known its shard: it was born just now */
-        class = self->class_by_16[class];
+    if (self) {
+        class = cache_class_here(self, class); /* the caller may not have known its shard: it was born just now */
         p = cache_pop_owner(self, class);
+        if (!p)
+            p = gr_cache_pop_spare(self, class);
     }
-    if (self && !p)
-        p = gr_cache_pop_spare(self, class);
     if (!p)
         p = refill_with(self, class, want_clean, clean);
     if (GR_UNLIKELY(!p)) {
@@ -120,9 +120,7 @@ GR_NOINLINE static void *calloc_slow(size_t n) {
         return gr_alloc_large(n, 1, true); /* huge mappings are zero, large runs were cleared where dirty */
     unsigned class = gr_class_of(n);
     bool clean = false;
-    void *p = n > STEPPED_MAX_BYTES ? cache_pop_owner(gr_self, class) : NULL;
-    if (!p)
-        p = refill(class, n >= CLEAN_FROM_BYTES, &clean);
+    void *p = refill(class, n >= CLEAN_FROM_BYTES, &clean);
     if (p && !clean)
         memset(p, 0, class_bytes(class));
     return p;

@@ -7,16 +7,15 @@
 #include "page/huge.h"
 #include "page/large.h"
 
-enum {
-    MOVE_PAGES_FROM_BYTES = 4 << 20
-}; /* a smaller block is copied once to where it has room, and then grows in place */
+/* A smaller block is copied once to where it has room, and then grows in place. */
+enum { MOVE_PAGES_FROM_BYTES = 4 << 20 };
 
 /* The block itself, made what a new one of n bytes would be, or its pages at another address; NULL: it must be copied.
  * free_sized(p, n) relies on a small block's class being that of its last request. */
 static void *resized(void *p, size_t have, size_t n) {
     unsigned class = (unsigned)page_class_of(p);
     if (n <= SMALL_MAX_BYTES)
-        return class <= CLASSES && class_bytes(gr_class_of(n)) == class_bytes(class) ? p : NULL;
+        return class_bytes(gr_class_of(n)) == class_bytes(class) ? p : NULL;
     if (!class)
         return gr_huge_resize(p, n);
     if (class != CLASS_LARGE)
@@ -25,7 +24,7 @@ static void *resized(void *p, size_t have, size_t n) {
         return p;
     if (n < have)
         return NULL;
-    /* Where enough dirty memory lies vacant, a copy takes no new page; elsewhere it would hold every page twice. */
+    /* Where enough dirty memory lies vacant, a copy may take no new page; elsewhere it would hold every page twice. */
     if (have < MOVE_PAGES_FROM_BYTES || gr_vacant_dirty() >= n / GRANULE_BYTES) {
         void *moved = gr_large_move(p, n);
         if (moved || have < MOVE_PAGES_FROM_BYTES)

@@ -28,8 +28,8 @@ GR_INLINE uint64_t bits_span(unsigned from, unsigned n) { return n >= 64 ? ~0ull
 GR_INLINE uint64_t bits_lowest_k(uint64_t v, unsigned k) {
     if (bits_count(v) <= k)
         return v;
-    uint64_t row =
-        bits_span(bits_lowest(v), k); /* a new slab's bits come in one row; k < count, so it ends in the word */
+    /* A new slab's bits come in one row. It ends within the word: v has more than k bits. */
+    uint64_t row = bits_span(bits_lowest(v), k);
     if ((v & row) == row)
         return row;
     uint64_t kept = 0;

@@ -76,6 +76,11 @@ GR_INLINE bool cache_push_owner(struct cache *self, size_t class, void *p) {
     return true;
 }
 
+/* The class in the owner's shard, of one in shard 0. */
+GR_INLINE unsigned cache_class_here(const struct cache *self, unsigned class) {
+    return class <= SHARDED_CLASSES ? self->class_by_16[class] : class;
+}
+
 /* ---- slow paths; the caller is the owner, between slow_enter and slow_leave ---- */
 
 /* The cheap half of a miss: the spare is full for a malloc, or empty for a free. NULL, false: it is not. */

@@ -23,11 +23,11 @@ static struct bin {
     struct half granules; /* in slabs of the class */
 } bins[CLASSES + 1];
 
-/* any thread writes */
+/* Granules in slabs. The most that there were, or about it, is a clock for growth: slabs that come and go do not move it. */
 static struct {
-    GR_LINE struct word now; /* granules in slabs */
-    struct word
-        most; /* about the most that there ever were: a clock for growth, which slabs that come and go do not move */
+    /* any thread writes */
+    GR_LINE struct word now;
+    struct word most;
 } slabs;
 
 uint32_t gr_bins_growth(void) { return (uint32_t)(word_load_relaxed(&slabs.most) / GROWTH_GRANULES); }

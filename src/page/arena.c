@@ -78,12 +78,18 @@ static unsigned next_zero(const struct granules *s, unsigned from) {
     return ARENA_GRANULES;
 }
 
+/* The next row of ones behind *to. */
+static bool next_gap(const struct granules *s, unsigned *from, unsigned *to) {
+    *from = next_one(s, *to);
+    *to = next_zero(s, *from);
+    return *from < ARENA_GRANULES;
+}
+
 /* The tightest run that holds n granules from a multiple of align on, the lowest of the tightest; ARENA_GRANULES: none.
  * Tight fits keep the wide gaps whole, and so whole huge pages empty. */
 static unsigned tightest_fit(const struct granules *s, unsigned n, unsigned align) {
     unsigned best = ARENA_GRANULES, best_length = ARENA_GRANULES + 1;
-    for (unsigned from = next_one(s, 0); from < ARENA_GRANULES;) {
-        unsigned to = next_zero(s, from);
+    for (unsigned from, to = 0; next_gap(s, &from, &to);) {
         unsigned at = (from + align - 1) & ~(align - 1);
         if (at + n <= to && to - from < best_length) {
             best = at;
@@ -91,7 +97,6 @@ static unsigned tightest_fit(const struct granules *s, unsigned n, unsigned alig
             if (best_length == n)
                 break;
         }
-        from = to < ARENA_GRANULES ? next_one(s, to) : ARENA_GRANULES;
     }
     return best;
 }
@@ -127,14 +132,11 @@ static bool claim_exactly(struct arena *a, size_t index, unsigned at, unsigned n
 static unsigned widest_fit(const struct granules *s, unsigned n, unsigned *length) {
     unsigned best = ARENA_GRANULES;
     *length = 0;
-    for (unsigned from = next_one(s, 0); from < ARENA_GRANULES;) {
-        unsigned to = next_zero(s, from);
+    for (unsigned from, to = 0; next_gap(s, &from, &to);)
         if (to - from >= n && to - from > *length) {
             *length = to - from;
             best = from;
         }
-        from = to < ARENA_GRANULES ? next_one(s, to) : ARENA_GRANULES;
-    }
     return best;
 }
 
@@ -314,13 +316,15 @@ static bool grow_at(struct arena *a, size_t index, unsigned at, unsigned n) {
     return grew;
 }
 
+static bool claim_or_grow(struct arena *a, size_t index, unsigned at, unsigned n) {
+    return claim_exactly(a, index, at, n) || (grow_at(a, index, at, n) && claim_exactly(a, index, at, n));
+}
+
 bool gr_run_claim_at(size_t first, size_t granules) {
     unsigned at = first % ARENA_GRANULES, n = (unsigned)granules;
     if (at == 0 || at + granules > ARENA_GRANULES)
         return false;
-    struct arena *a = arena_of(first);
-    size_t index = first / ARENA_GRANULES;
-    return claim_exactly(a, index, at, n) || (grow_at(a, index, at, n) && claim_exactly(a, index, at, n));
+    return claim_or_grow(arena_of(first), first / ARENA_GRANULES, at, n);
 }
 
 size_t gr_run_claim_roomy(size_t granules) {
@@ -340,8 +344,7 @@ size_t gr_run_claim_roomy(size_t granules) {
         bool last = index + 1 == limit;
         if (at < ARENA_GRANULES && at && length >= 4 * n && page_class(index * ARENA_GRANULES + at - 1) > CLASSES)
             at += length / 4; /* the large block before it may want to grow too */
-        if (at < ARENA_GRANULES && (last || length >= 2 * n) &&
-            (claim_exactly(a, index, at, n) || (grow_at(a, index, at, n) && claim_exactly(a, index, at, n))))
+        if (at < ARENA_GRANULES && (last || length >= 2 * n) && claim_or_grow(a, index, at, n))
             return index * ARENA_GRANULES + at;
     }
     return 0;

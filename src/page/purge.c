@@ -47,7 +47,7 @@ static uint64_t due_in_word(struct arena *a, unsigned word, uint64_t now, uint64
 }
 
 /* Sweeps on from where the last turn stopped, at most once around. True: the limit was met before the end. */
-static bool sweep(uint64_t now, uint64_t ticks, uint64_t limit) {
+static bool sweep(uint64_t now, uint64_t ticks, uint64_t limit, bool if_sparse) {
     size_t count = gr_arena_count();
     uint64_t done = 0;
     size_t index = word_load_relaxed(&purge.next_arena);
@@ -64,7 +64,7 @@ static bool sweep(uint64_t now, uint64_t ticks, uint64_t limit) {
                 word_add_relaxed(&purge.purged, done);
                 return true;
             }
-            done += gr_run_purge(a, index, w, bits_lowest_k(due, (unsigned)min_size(limit - done, 64)), false);
+            done += gr_run_purge(a, index, w, bits_lowest_k(due, (unsigned)min_size(limit - done, 64)), if_sparse);
         }
     }
     word_store_relaxed(&purge.next_arena, 0);
@@ -72,27 +72,16 @@ static bool sweep(uint64_t now, uint64_t ticks, uint64_t limit) {
     return false;
 }
 
-/* Blocks of which a page or two are touched leave a page or two wherever they were: a heap that reuses its dirty memory all the
- * time, and so never lets it age, would in the end be resident where nobody wrote for long. */
-static void sweep_sparse(void) {
-    for (size_t index = 0; index < gr_arena_count(); index++) {
-        struct arena *a = ref_load_acquire(&gr_arenas[index]); /* [acquire arena-born] */
-        for (unsigned w = 0; a && w < ARENA_CHUNKS; w++) {
-            uint64_t due = due_in_word(a, w, 0, PURGE_ANY_AGE);
-            if (due)
-                word_add_relaxed(&purge.purged, gr_run_purge(a, index, w, due, true));
-        }
-    }
-}
-
 void gr_purge_freed(size_t granules) { word_add_relaxed(&purge.freed, granules); }
 
+/* Blocks of which a page or two are touched leave a page or two wherever they were: a heap that reuses its dirty memory all the
+ * time, and so never lets it age, would in the end be resident where nobody wrote for long. */
 static void poll_sparse(void) {
     uint64_t round = word_load_relaxed(&purge.freed) / SPARSE_SWEEP_GRANULES;
     if (round == word_load_relaxed(&purge.round) || !begin())
         return;
     word_store_relaxed(&purge.round, round);
-    sweep_sparse();
+    sweep(0, PURGE_ANY_AGE, UINT64_MAX, true);
     end();
 }
 
@@ -106,7 +95,8 @@ void gr_purge_poll(uint64_t now_ms) {
         return;
     /* Runs are stamped with the last tick that anybody saw: against that one they have an age, and what was freed since, however
      * long ago that tick is, has none yet. */
-    bool more = gr_vacant_dirty() && sweep(word_load_relaxed(&purge.tick), delay / PURGE_TICK_MS, PURGE_TURN_GRANULES);
+    bool more =
+        gr_vacant_dirty() && sweep(word_load_relaxed(&purge.tick), delay / PURGE_TICK_MS, PURGE_TURN_GRANULES, false);
     word_store_relaxed(&purge.tick, more ? now - 1 : now); /* not done: the next slow path goes on */
     end();
 }
@@ -117,7 +107,7 @@ uint64_t gr_purge_all(uint64_t keep) {
     uint64_t before = gr_purged(), have = gr_vacant_dirty();
     word_store_relaxed(&purge.next_arena, 0);
     if (have > keep)
-        sweep(0, PURGE_ANY_AGE, have - keep);
+        sweep(0, PURGE_ANY_AGE, have - keep, false);
     uint64_t done = gr_purged() - before;
     end();
     return done;
