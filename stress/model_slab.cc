@@ -66,6 +66,9 @@ void gr_purge_poll(void) {
         half_store_relaxed(&only_arena.slab[slab].word, SLAB_RETIRED);
     }
 }
+size_t os_page_bytes(void) { return 4096; }
+bool os_purge(void *, size_t) { return false; }
+void gr_run_has_holes(size_t) {}
 size_t gr_huge_bytes(const void *) { return 0; }
 size_t gr_large_bytes(const void *) { return 0; }
 
@@ -160,7 +163,7 @@ struct slab_model : model::suite<slab_model, THREADS, 3 * SLABS + SLABS, 2 * SMA
             give(t, p);
     }
     void leave(unsigned t, unsigned c) { gr_bin_release(&held[t][c], c); }
-    void trim(unsigned c) { gr_bin_trim(c, SLABS); }
+    void trim(unsigned c) { gr_bin_trim(c, SLABS, false); }
     void send(unsigned t, unsigned c) {
         if (void *p = get(t, c))
             deliver(t, mail.exchange((uint64_t)p, rl::mo_acq_rel, $));

@@ -24,7 +24,7 @@ static void give(void **blocks, unsigned n) { gr_bin_return(class, blocks, n, "f
 static int all_home(void **state) {
     (void)state;
     for (unsigned i = 0; i < 4; i++)
-        gr_bin_trim(class, UINT32_MAX);
+        gr_bin_trim(class, UINT32_MAX, false);
     must(gr_bin_granules(class) == 0);
     return 0;
 }
@@ -229,8 +229,8 @@ static void bin_trim_reaches_the_middle(void **state) {
     for (unsigned i = 1; i < SLABS; i += 7)
         give(block + i, 1); /* whole while listed: too few for a return to look */
     assert_int_equal(gr_bin_granules(class), (size_t)SLABS * k->granules);
-    unsigned retired = gr_bin_trim(class, UINT32_MAX);
-    retired += gr_bin_trim(class, UINT32_MAX);
+    unsigned retired = gr_bin_trim(class, UINT32_MAX, false);
+    retired += gr_bin_trim(class, UINT32_MAX, false);
     assert_int_equal(retired, 3);
     assert_int_equal(gr_bin_granules(class), (SLABS - 3) * (size_t)k->granules);
     struct holding h = {0, 0, 0, 0};
@@ -250,8 +250,8 @@ static void bin_trim_looks_at_no_more_than_told(void **state) {
     list_slabs(3);
     give(block, 3);
     size_t before = gr_bin_granules(class);
-    assert_int_equal(gr_bin_trim(class, 0), 0);
-    assert_int_equal(gr_bin_trim(class, 1), 1);
+    assert_int_equal(gr_bin_trim(class, 0, false), 0);
+    assert_int_equal(gr_bin_trim(class, 1, false), 1);
     assert_int_equal(gr_bin_granules(class), before - k->granules);
 }
 

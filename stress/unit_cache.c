@@ -72,7 +72,7 @@ static int all_home(void **state) {
     for (unsigned class = 1; class <= CLASSES; class ++) {
         gr_depot_dissolve(class);
         for (unsigned i = 0; i < 4; i++)
-            gr_bin_trim(class, UINT32_MAX);
+            gr_bin_trim(class, UINT32_MAX, false);
         if (gr_bin_granules(class)) {
             fprintf(stderr, "class %u: a block is lost\n", class);
             return 1;

@@ -182,7 +182,7 @@ static void depot_dissolve_empties_one_class(void **state) {
     assert_int_equal(gr_depot_depth(CLASS + 1), 1);
     empty_all();
     for (unsigned i = 0; i < 4; i++)
-        gr_bin_trim(CLASS, UINT32_MAX);
+        gr_bin_trim(CLASS, UINT32_MAX, false);
     assert_int_equal(gr_bin_granules(CLASS), 0); /* every block came home */
 }
 

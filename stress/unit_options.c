@@ -6,8 +6,8 @@
 const char *granary_conf = NULL; /* the symbol that a program may define */
 
 static const uint64_t defaults[OPTION_COUNT] = {
-    [OPTION_PURGE_MS] = 1000, [OPTION_THREAD_CACHE] = 2 << 20, [OPTION_TOTAL_CACHE] = 64 << 20, [OPTION_THP] = THP_AUTO,
-    [OPTION_STATS] = 0,
+    [OPTION_PURGE_MS] = 1000, [OPTION_THREAD_CACHE] = 2 << 20, [OPTION_TOTAL_CACHE] = 64 << 20,
+    [OPTION_THP] = THP_AUTO,  [OPTION_HOUSEKEEPING] = 1,       [OPTION_STATS] = 0,
 };
 
 static void must_be_but(enum option changed, uint64_t value) {
@@ -46,6 +46,7 @@ static const struct accepted {
     {"thp:auto", OPTION_THP, THP_AUTO},
     {"thp:never", OPTION_THP, THP_NEVER},
     {"thp:always", OPTION_THP, THP_ALWAYS},
+    {"housekeeping:0", OPTION_HOUSEKEEPING, 0},
     {"stats:1", OPTION_STATS, 1},
     {"stats:1,stats:0,stats:1", OPTION_STATS, 1},
     {",,purge_ms:5,,", OPTION_PURGE_MS, 5},

@@ -80,12 +80,12 @@ static void page_map_121_a_hole_between_two_runs(void **state) {
 
 static void region_chunk_is_mapped_zero_and_once(void **state) {
     (void)state;
-    assert_int_equal(gr_region_map(3, 2, false), OS_OK);
+    assert_int_equal(gr_region_map(3, 2), OS_OK);
     char *at = region_address(3 * CHUNK_GRANULES);
     assert_true(all_bytes_are(at, 2 * CHUNK_BYTES, 0));
     memset(at, 1, 2 * CHUNK_BYTES);
-    assert_int_equal(gr_region_map(4, 1, false), OS_TAKEN); /* replaces nothing, not even our own */
-    assert_int_equal(gr_region_map(4, 2, false), OS_TAKEN);
+    assert_int_equal(gr_region_map(4, 1), OS_TAKEN); /* replaces nothing, not even our own */
+    assert_int_equal(gr_region_map(4, 2), OS_TAKEN);
     assert_true(all_bytes_are(at, 2 * CHUNK_BYTES, 1));
 }
 

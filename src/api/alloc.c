@@ -15,6 +15,7 @@
 
 #include "base/check.h"
 #include "cache/fork.h"
+#include "cache/keeper.h"
 #include "central/depot.h"
 #include "granary.h"
 #include "os/fatal.h"
@@ -32,10 +33,11 @@ enum {
 static void scavenge(struct cache *self) {
     if (self)
         gr_cache_flush(self, false);
+    gr_caches_reclaim(false);
     for (unsigned class = 1; class <= CLASSES; class ++) {
         gr_depot_dissolve(class);
-        gr_bin_trim(class, UINT32_MAX);
-        gr_bin_trim(class, UINT32_MAX);
+        gr_bin_trim(class, UINT32_MAX, false);
+        gr_bin_trim(class, UINT32_MAX, false);
     }
     gr_arenas_unmap_vacant();
 }
@@ -49,7 +51,8 @@ static void *alloc_large(size_t n, size_t align, bool zero) {
                     : gr_huge_alloc(n, align);
             if (p)
                 return p;
-            scavenge(gr_thread_cache_slow());
+            if (!attempt)
+                scavenge(gr_thread_cache_slow());
         }
     }
     errno = ENOMEM;
@@ -61,6 +64,7 @@ void *gr_alloc_large(size_t n, size_t align, bool zero) {
     void *p = alloc_large(n, align, zero);
     gr_slow_tick();
     slow_leave();
+    keeper_poll();
     return p;
 }
 
@@ -95,6 +99,7 @@ static void *refill(unsigned class, bool want_clean, bool *clean) {
             errno = ENOMEM;
     }
     slow_leave();
+    keeper_poll();
     return p;
 }
 
@@ -107,7 +112,7 @@ void *gr_malloc_slow(size_t n) {
     if (GR_UNLIKELY(n > SMALL_MAX_BYTES))
         return gr_alloc_large(n, 1, false);
     unsigned class = gr_class_of(n);
-    if (n > STEPPED_MAX_BYTES) {
+    if (n > STEPPED_MAX_BYTES && cache_serves(gr_self)) {
         void *p = cache_pop_owner(gr_self, class);
         if (p)
             return p;
@@ -129,7 +134,7 @@ GR_NOINLINE static void *calloc_slow(size_t n) {
 void *gr_calloc(size_t n) {
     struct cache *self = gr_self;
     size_t class = class_by_table(self, n);
-    void *p = cache_pop_owner(self, class);
+    void *p = GR_LIKELY(class) ? cache_pop_owner(self, class) : NULL;
     return GR_LIKELY(p != NULL) ? memset(p, 0, gr_classes[class].bytes) : calloc_slow(n);
 }
 

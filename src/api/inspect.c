@@ -86,10 +86,11 @@ int granary_malloc_trim(size_t pad) {
     struct cache *self = gr_thread_cache_slow();
     if (self)
         gr_cache_flush(self, false);
+    gr_caches_reclaim(false);
     for (unsigned class = 1; class <= CLASSES; class ++) {
         gr_depot_dissolve(class);
-        gr_bin_trim(class, UINT32_MAX); /* one stack, */
-        gr_bin_trim(class, UINT32_MAX); /* then the other */
+        gr_bin_trim(class, UINT32_MAX, true); /* one stack, */
+        gr_bin_trim(class, UINT32_MAX, true); /* then the other */
     }
     bool any = !pad && gr_arenas_unmap_vacant() != 0;
     any |= gr_purge_all(pad / GRANULE_BYTES) != 0;

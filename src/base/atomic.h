@@ -120,6 +120,37 @@ GR_INLINE void bytes_fill_relaxed(struct byte *at, size_t n, uint8_t v) {
 #endif
 }
 
+/* The rounds of a thread's magazine, and its top: the thread moves them by plain accesses, others look and may take. */
+#if GR_TSAN
+GR_INLINE void *slot_load_owner(void *const *at) { return __atomic_load_n(at, __ATOMIC_ACQUIRE); }
+GR_INLINE void slot_store_owner(void **at, void *v) { __atomic_store_n(at, v, __ATOMIC_RELEASE); }
+#else
+GR_INLINE void *slot_load_owner(void *const *at) { return *at; }
+GR_INLINE void slot_store_owner(void **at, void *v) { *at = v; }
+#endif
+GR_INLINE void *slot_load_acquire(void *const *at) {
+    GR_POINT();
+    return __atomic_load_n(at, __ATOMIC_ACQUIRE);
+}
+GR_INLINE void *slot_swap_acquire(void **at, void *v) {
+    GR_POINT();
+    return __atomic_exchange_n(at, v, __ATOMIC_ACQUIRE);
+}
+GR_INLINE bool slot_cas_strong_relaxed(void **at, void **seen, void *v) {
+    GR_POINT();
+    return __atomic_compare_exchange_n(at, seen, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+GR_INLINE void **top_load_owner(void **const *at) { return *at; }
+GR_INLINE void top_move_release(void ***at, int slots) { GR_COMMIT_MOVE(at, slots * (int)sizeof(void *)); }
+GR_INLINE void **top_load_relaxed(void **const *at) {
+    GR_POINT();
+    return __atomic_load_n(at, __ATOMIC_RELAXED);
+}
+GR_INLINE void **top_load_acquire(void **const *at) {
+    GR_POINT();
+    return __atomic_load_n(at, __ATOMIC_ACQUIRE);
+}
+
 /* What the fast paths read that others may write: no step of a protocol, so no test point, and a plain load, which the
  * compiler can fold into the instruction that uses it. A word this narrow is read whole. */
 #if GR_TSAN

@@ -5,6 +5,17 @@
 #ifndef BASE_COMPILER_H
 #define BASE_COMPILER_H
 
+#if defined(__SANITIZE_THREAD__)
+#define GR_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define GR_TSAN 1
+#endif
+#endif
+#ifndef GR_TSAN
+#define GR_TSAN 0
+#endif
+
 #define GR_LIKELY(x)   __builtin_expect(!!(x), 1)
 #define GR_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
@@ -30,30 +41,28 @@
 /* Orders plain accesses against a signal handler of the same thread; no instruction. */
 #define GR_SIGNAL_FENCE() __atomic_signal_fence(__ATOMIC_SEQ_CST)
 
+/* The light side of an asymmetric fence: nothing but a bound for the compiler. Against a thread that calls os_heavy_fence it is a
+ * full fence: what this thread did before it is seen after that, or what that thread did before is seen after this. */
+#ifndef GR_LIGHT_FENCE
+#define GR_LIGHT_FENCE() GR_SIGNAL_FENCE()
+#endif
+
 /* Publishes *at = v after all that was stored before it, as a forked child sees it: stores of a running thread reach the copy
  * in program order on x86, and by a release store elsewhere. */
 #if defined(__x86_64__)
+#if !GR_TSAN
 #define GR_COMMIT(at, v) (GR_SIGNAL_FENCE(), (void)(*(at) = (v)))
-#else
+#endif
+#endif
+#ifndef GR_COMMIT
 #define GR_COMMIT(at, v) __atomic_store_n((at), (v), __ATOMIC_RELEASE)
 #endif
 
 /* *at += bytes, for a pointer that this thread alone writes, published as by GR_COMMIT; one instruction where there is one. */
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__)
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !GR_TSAN
 #define GR_COMMIT_MOVE(at, bytes) __asm__ volatile("addq %1, %0" : "+m"(*(at)) : "i"(bytes) : "memory", "cc")
 #else
 #define GR_COMMIT_MOVE(at, bytes) GR_COMMIT(at, (void *)((char *)*(at) + (bytes)))
-#endif
-
-#if defined(__SANITIZE_THREAD__)
-#define GR_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define GR_TSAN 1
-#endif
-#endif
-#ifndef GR_TSAN
-#define GR_TSAN 0
 #endif
 
 #endif

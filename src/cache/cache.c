@@ -1,6 +1,8 @@
 /* cache/cache.c -- see `cache/cache.h`. */
 #include "cache/cache.h"
 
+#include <string.h>
+
 #include "base/check.h"
 #include "cache/thread.h"
 #include "central/depot.h"
@@ -19,7 +21,9 @@ static void *no_rounds[2] = {NULL, MAGAZINE_FULL};
 void gr_cache_init(struct cache *self) {
     static const uint8_t by_16[CLASS_BY_16_ENTRIES] = CLASS_BY_16;
     for (unsigned c = 0; c < CLASS_SLOTS; c++)
-        self->top[c] = no_rounds;
+        GR_COMMIT(&self->top[c], no_rounds);
+    self->linear_end = LINEAR_MAX_BYTES + 1;
+    self->stepped_end = STEPPED_MAX_BYTES + 1;
     for (unsigned i = 0; i < CLASS_BY_16_ENTRIES; i++)
         self->class_by_16[i] = (uint8_t)class_in_shard(by_16[i], self->index % SHARDS);
     self->tick = 0;
@@ -36,16 +40,20 @@ static struct holding *holding_of(struct cache *self, unsigned class) {
 
 static unsigned loaded_count(const struct cache *self, unsigned class) {
     const struct magazine *m = self->own[class].loaded;
-    return m ? (unsigned)(self->top[class] - (void *const *)m->slot) : 0;
+    return m ? (unsigned)(self->top[class] - (void *const *)m->slot) - self->own[class].bottom : 0;
 }
 
-/* Takes the loaded magazine out; it knows its count. */
+/* Takes the loaded magazine out; it knows its count, and its blocks lie from its own bottom on. */
 static struct magazine *unload(struct cache *self, unsigned class) {
     struct magazine *m = self->own[class].loaded;
     if (m) {
         m->count = (uint16_t)loaded_count(self, class);
+        unsigned bottom = self->own[class].bottom;
         GR_COMMIT(&self->top[class], no_rounds);
         GR_COMMIT(&self->own[class].loaded, NULL);
+        self->own[class].bottom = 0;
+        if (bottom)
+            memmove(m->slot + 1, m->slot + 1 + bottom, m->count * sizeof *m->slot);
     }
     return m;
 }
@@ -156,6 +164,8 @@ static void *refill_from_slabs(struct cache *self, unsigned class, bool *clean) 
     if (!load_empty(self, class))
         return gr_direct_alloc(class);
     struct magazine *m = o->loaded;
+    if (o->bottom)
+        load(self, class, unload(self, class)); /* empty, from its own bottom on */
     unsigned want = o->rounds < m->rounds ? o->rounds : m->rounds;
     unsigned n = claim(self, class, m->slot + 1, want, clean);
     if (!n)
@@ -183,6 +193,10 @@ void *gr_cache_pop_spare(struct cache *self, unsigned class) {
 
 bool gr_cache_push_spare(struct cache *self, unsigned class, void *p) {
     const struct magazine *spare = self->own[class].spare;
+    if (self->own[class].bottom) {
+        load(self, class, unload(self, class)); /* there is room below */
+        return cache_push_owner(self, class, p);
+    }
     if (!spare || spare->count)
         return false;
     swap_spare(self, class);
@@ -246,6 +260,16 @@ void gr_cache_overflow(struct cache *self, unsigned class, void *p) {
         gr_bin_return(class, &p, 1, "free");
 }
 
+uint64_t gr_cache_drop_reserve(struct cache *self, unsigned class) {
+    struct magazine *spare = self->own[class].spare;
+    struct holding *h = holding_of(self, class);
+    uint64_t blocks = (spare ? spare->count : 0) + (uint64_t)h->budget;
+    GR_COMMIT(&self->own[class].spare, NULL);
+    put_away(class, spare, false);
+    gr_bin_release(h, class);
+    return blocks * class_bytes(class);
+}
+
 void gr_cache_flush(struct cache *self, bool keep_depot) {
     for (unsigned class = 1; class <= CLASSES; class ++)
         if (self->own[class].rounds || holding_of(self, class)->slab)
@@ -265,9 +289,11 @@ static uint64_t cached_bytes(struct cache *self) {
     return sum;
 }
 
+/* Time and growth both make a tick: before more memory is taken, what lies idle is looked for. */
+uint32_t gr_cache_clock(uint64_t now_ms) { return (uint32_t)(now_ms / CACHE_TICK_MS) + gr_bins_growth(); }
+
 void gr_cache_tick(struct cache *self, uint64_t now_ms) {
-    /* Time and growth both make a tick: before more memory is taken, what lies idle is looked for. */
-    uint32_t now = (uint32_t)(now_ms / CACHE_TICK_MS) + gr_bins_growth();
+    uint32_t now = gr_cache_clock(now_ms);
     if (!self || GR_LIKELY(now == self->tick))
         return;
     bool newborn = !self->tick;

@@ -4,10 +4,13 @@
  *             door. A miss exchanges magazines: the spare, then the depot, then blocks claimed from slabs.
  *
  * INVARIANTS
- *   top-loaded    top[c] points at the last filled slot of the loaded magazine of class c, or at its bottom.
+ *   top-loaded    top[c] points at the last filled slot of the loaded magazine of class c, or at its bottom: slot
+ *                 0, or a higher one where others have taken what was below.
  *   no-special    Classes that are no small class, and all classes of a cache that is not a thread's own, have a magazine
  *                 of no rounds: empty for malloc, full for free. So the fast paths test neither for NULL, nor for foreign
  *                 pointers, nor for a thread's first or last call.
+ *   pop-commits   malloc moves the top before it reads the round there: who sees the top unmoved knows that the round was not
+ *                 taken (`cache/reclaim.h`). A cache that no thread has to itself is never written: its limits are 0.
  *   detach-first  A magazine or slab is out of the cache before it is anywhere else: a forked child that finds this thread
  *                 dead at any instruction finds nothing twice.
  *
@@ -32,6 +35,7 @@ struct own {
     struct magazine *spare; /* full or empty, never between */
     uint16_t rounds;        /* what the next magazine may hold; grows with misses */
     uint16_t seen;          /* low bits of top when its idleness was last asked */
+    uint16_t bottom;        /* the loaded magazine's: its blocks are in the slots above */
     bool emptied;           /* malloc has emptied a magazine since free last filled one */
 };
 
@@ -41,11 +45,17 @@ struct cache {
     struct half state; /* CACHE_... */
     /* owner only */
     void **top[CLASS_SLOTS];
+    size_t linear_end, stepped_end; /* requests below are by table; 0 in a cache that serves nobody */
     uint8_t class_by_16[CLASS_BY_16_ENTRIES];
+    /* any thread writes */
+    struct half gate; /* GATE_... */
+    /* owner only, but as said */
+    struct half inside; /* any thread reads; 1: its thread uses more of it than the fast paths do */
     uint32_t index;
     uint32_t tick;         /* when its idle classes were last looked for */
     uint64_t rounds_bytes; /* sum of rounds * size over the classes */
     struct word cached;    /* bytes of blocks it holds, as of that tick; any thread reads */
+    struct word idle_sum;  /* the housekeeper's: its tops when it last looked */
     struct own own[CLASSES + 1];
     struct holding held[HELD + 1]; /* by bytes / 16; [0] is for the slab of another class while it is claimed from */
 };
@@ -58,23 +68,28 @@ void gr_free_slow(void *p);
 /* ---- the fast paths ---- */
 
 GR_INLINE void *cache_pop_owner(struct cache *self, size_t class) {
-    void **top = self->top[class];
-    void *p = *top;
-    if (GR_LIKELY(p != NULL)) {
-        GR_COMMIT_MOVE(&self->top[class], -(int)sizeof(void *));
-        GR_PREFETCH(top[-1]);
-    }
+    void **top = top_load_owner(&self->top[class]);
+    top_move_release(&self->top[class], -1); /* [release cut] */
+    GR_LIGHT_FENCE();
+    void *p = slot_load_owner(top);
+    if (GR_LIKELY(p != NULL))
+        GR_PREFETCH(slot_load_owner(top - 1));
+    else
+        top_move_release(&self->top[class], 1); /* [release cut] */
     return p;
 }
 
 GR_INLINE bool cache_push_owner(struct cache *self, size_t class, void *p) {
-    void **top = self->top[class];
-    if (GR_UNLIKELY(top[1] == MAGAZINE_FULL) || GR_UNLIKELY(top[0] == p))
+    void **top = top_load_owner(&self->top[class]);
+    if (GR_UNLIKELY(slot_load_owner(top + 1) == MAGAZINE_FULL) || GR_UNLIKELY(slot_load_owner(top) == p))
         return false;
-    top[1] = p;
-    GR_COMMIT_MOVE(&self->top[class], (int)sizeof(void *));
+    slot_store_owner(top + 1, p);
+    top_move_release(&self->top[class], 1); /* [release cut] */
     return true;
 }
+
+/* False: nobody's, or its thread is gone; it must not be popped from. */
+GR_INLINE bool cache_serves(const struct cache *self) { return self->stepped_end != 0; }
 
 /* The class in the owner's shard, of one in shard 0. */
 GR_INLINE unsigned cache_class_here(const struct cache *self, unsigned class) {
@@ -96,6 +111,9 @@ void *gr_cache_clean_block(struct cache *self, unsigned class);
 /* p is pushed although the magazine is full and there is no empty spare. */
 void gr_cache_overflow(struct cache *self, unsigned class, void *p);
 
+/* Gives back the class's spare and its held slab; returns the bytes of their free blocks. */
+uint64_t gr_cache_drop_reserve(struct cache *self, unsigned class);
+
 /* Empties the cache: full magazines to the depot if `keep_depot`, all else to the slabs. */
 void gr_cache_flush(struct cache *self, bool keep_depot);
 
@@ -105,6 +123,9 @@ void gr_cache_init(struct cache *self);
 /* Called at the end of slow paths with the time: once a second, and for each MiB by which slabs grow beyond their most, gives
  * back the classes that the owner has not used since, and what nobody has used of the depots. self may be NULL. */
 void gr_cache_tick(struct cache *self, uint64_t now_ms);
+
+/* The number by which ticks are told apart. */
+uint32_t gr_cache_clock(uint64_t now_ms);
 
 /* Without a cache: before a thread's first call can be served, after its last, inside its own slow path. */
 void *gr_direct_alloc(unsigned class);

@@ -1,6 +1,7 @@
 /* cache/fork.c -- see `cache/fork.h`. */
 #include "cache/fork.h"
 
+#include "cache/keeper.h"
 #include "cache/thread.h"
 #include "os/os.h"
 #include "page/purge.h"
@@ -10,10 +11,12 @@ static uint64_t born_at_fork; /* the child's alone */
 
 static bool is_held(size_t granule) { return page_class(granule) != 0; }
 
-static void salvage_magazine(unsigned class, struct magazine *m, size_t n) {
-    if (!m || n > m->rounds) /* n is out of bounds where the thread died while it changed magazines */
+/* The blocks from top down to bottom. The top is out of bounds where the thread died while it changed magazines. */
+static void salvage_magazine(unsigned class, struct magazine *m, void **top, unsigned bottom) {
+    if (!m || top < m->slot + bottom || top > m->slot + m->rounds)
         return;
-    gr_bin_return(class, m->slot + 1, (unsigned)n, "free");
+    void **rounds = m->slot + bottom + 1;
+    gr_bin_return(class, rounds, gr_reclaim_close_up(rounds, (unsigned)(top + 1 - rounds)), "free");
     gr_magazine_free(m);
 }
 
@@ -25,8 +28,8 @@ static void salvage(struct cache *dead, void *survivor) {
     for (unsigned class = 1; class <= CLASSES; class ++) {
         struct own *o = &dead->own[class];
         struct magazine *loaded = o->loaded, *spare = o->spare;
-        salvage_magazine(class, loaded, loaded ? (size_t)(dead->top[class] - (void **)loaded->slot) : 0);
-        salvage_magazine(class, spare, spare ? spare->count : 0);
+        salvage_magazine(class, loaded, loaded ? dead->top[class] : NULL, o->bottom);
+        salvage_magazine(class, spare, spare ? spare->slot + spare->count : NULL, 0);
         *o = (struct own){.loaded = NULL};
     }
     for (unsigned i = 0; i <= HELD; i++) {
@@ -41,6 +44,7 @@ static void salvage(struct cache *dead, void *survivor) {
 
 static void repair(void) {
     gr_purge_repair();
+    gr_reclaim_repair(gr_self);
     gr_each_cache(salvage, gr_self);
     gr_arenas_repair(is_held);
 }
@@ -56,10 +60,15 @@ void gr_repair_deferred(void) {
 
 static void child(void) {
     born_at_fork = gr_threads_born();
+    gr_keeper_forget();
+    gr_threads_forked();
     if (gr_inside)
         half_store_relaxed(&gr_repair_pending, 1);
     else
         gr_repair_deferred();
 }
 
-void gr_fork_watch(void) { os_at_fork_child(child); }
+void gr_fork_watch(void) {
+    gr_keeper_forget();
+    os_at_fork_child(child);
+}

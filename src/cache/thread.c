@@ -1,6 +1,7 @@
 /* cache/thread.c -- see `cache/thread.h`. */
 #include "cache/thread.h"
 
+#include "cache/keeper.h"
 #include "os/os.h"
 #include "page/purge.h"
 
@@ -13,6 +14,7 @@ GR_TLS volatile int gr_inside;
 static struct ref chunks[META_CHUNKS];
 static struct meta_pool caches = META_POOL(4096, chunks);
 static struct word alive, born;
+static struct word living; /* threads with a cache, in this process: alive, but for those that a fork has lost */
 
 uint64_t gr_threads_alive(void) { return word_peek(&alive); }
 uint64_t gr_threads_born(void) { return word_peek(&born); }
@@ -20,6 +22,7 @@ uint64_t gr_threads_born(void) { return word_peek(&born); }
 /* An empty cache goes back to the pool. */
 static void retire(struct cache *c) {
     half_store_relaxed(&c->state, CACHE_UNUSED);
+    cache_leave_owner(c);
     word_add_relaxed(&alive, ~0ull);
     gr_meta_give(&caches, c->index);
 }
@@ -31,12 +34,19 @@ static void depart(void *arg) {
     if (self != gr_self)
         return;
     gr_self = &gr_departed;
-    if (gr_inside) /* it ends out of an interrupted slow path: its cache is in mid-step and is lost with it */
-        return;
-    slow_enter();
-    gr_cache_flush(self, true);
-    retire(self);
-    slow_leave();
+    if (!gr_inside) { /* else it ends out of an interrupted slow path: its cache is in mid-step and is lost with it */
+        slow_enter();
+        do
+            if (cache_enter_owner(self)) {
+                gr_cache_flush(self, true);
+                retire(self);
+                break;
+            }
+        while (!cache_abandon_owner(self)); /* claimed: its taker inherits it, or has just let it go */
+        slow_leave();
+    }
+    if (word_add_relaxed(&living, ~0ull) == 1)
+        gr_keeper_stop();
 }
 
 static struct cache *birth(void) {
@@ -44,10 +54,15 @@ static struct cache *birth(void) {
     if (!index)
         return NULL;
     struct cache *self = meta_at(&caches, index);
+    if (!cache_enter_owner(self)) { /* a taker who saw its last thread has yet to notice */
+        gr_meta_give(&caches, index);
+        return NULL;
+    }
     self->index = index;
     gr_cache_init(self);
     word_add_relaxed(&alive, 1);
     word_add_relaxed(&born, 1);
+    word_add_relaxed(&living, 1);
     half_store_release(&self->state, CACHE_LIVE); /* [release born] */
     gr_self = self;                               /* from here on calls from within the hook below are served */
     if (!os_at_thread_exit(depart, self)) {
@@ -55,6 +70,7 @@ static struct cache *birth(void) {
         gr_self = &gr_departed;
         gr_cache_flush(self, false);
         retire(self);
+        word_add_relaxed(&living, ~0ull);
         return NULL;
     }
     return self;
@@ -63,16 +79,17 @@ static struct cache *birth(void) {
 struct cache *gr_thread_cache_slow(void) {
     struct cache *self = gr_self;
     if (GR_UNLIKELY(self == &gr_nobody))
-        self = birth();
-    return self == &gr_departed || gr_inside > 1 ? NULL : self;
+        return birth();
+    return self == &gr_departed || gr_inside > 1 || !cache_enter_owner(self) ? NULL : self;
 }
 
 void gr_slow_tick(void) {
     if (gr_inside > 1)
         return;
     uint64_t now_ms = os_clock_ms();
-    gr_cache_tick(gr_self == &gr_nobody || gr_self == &gr_departed ? NULL : gr_self, now_ms);
+    gr_cache_tick(cache_serves(gr_self) && cache_enter_owner(gr_self) ? gr_self : NULL, now_ms);
     gr_purge_poll(now_ms);
+    keeper_wake();
 }
 
 void gr_each_cache(void (*body)(struct cache *, void *), void *argument) {
@@ -83,5 +100,7 @@ void gr_each_cache(void (*body)(struct cache *, void *), void *argument) {
             body(c, argument);
     }
 }
+
+void gr_threads_forked(void) { word_store_relaxed(&living, cache_serves(gr_self)); }
 
 void gr_thread_forget(struct cache *dead) { retire(dead); }

@@ -8,6 +8,7 @@
  *             ------  ------  -------  -------------  -----------------------------------------------
  *             unused  birth   thread   store release  live; its number was taken from the pool
  *             live    depart  thread   store relaxed  unused; the number goes back to the pool
+ *             live    inherit taker    store relaxed  the same, where the thread had to leave it (`cache/reclaim.h`)
  *             live    repair  child    store relaxed  unused; the thread does not exist in the child
  *
  * EDGES       born    birth -> census    the cache is initialised before anybody finds it
@@ -17,7 +18,7 @@
 #ifndef CACHE_THREAD_H
 #define CACHE_THREAD_H
 
-#include "cache/cache.h"
+#include "cache/reclaim.h"
 
 enum { CACHE_UNUSED, CACHE_LIVE };
 
@@ -37,6 +38,8 @@ GR_INLINE void slow_enter(void) {
 }
 GR_INLINE void slow_leave(void) {
     GR_SIGNAL_FENCE();
+    if (gr_inside == 1)
+        cache_leave_owner(gr_self);
     if (--gr_inside == 0 && GR_UNLIKELY(half_load_relaxed(&gr_repair_pending)))
         gr_repair_deferred();
 }
@@ -44,8 +47,8 @@ GR_INLINE void slow_leave(void) {
 /* Looks at the clock and does what is due, at the end of the outermost slow path: the clock itself may call malloc. */
 void gr_slow_tick(void);
 
-/* The caller's cache, born now if need be. NULL: it has none (departed, no memory) or has interrupted itself: go to the slabs
- * directly. Between slow_enter and slow_leave. */
+/* The caller's cache, born now if need be. NULL: it has none (departed, no memory), has interrupted itself, or somebody has
+ * claimed it: go to the slabs directly. Between slow_enter and slow_leave. */
 struct cache *gr_thread_cache_slow(void);
 
 uint64_t gr_threads_alive(void);
@@ -54,7 +57,10 @@ uint64_t gr_threads_born(void);
 /* Calls body(cache, argument) for every cache that is live; threads come and go meanwhile. */
 void gr_each_cache(void (*body)(struct cache *, void *), void *argument);
 
-/* Single-threaded repair after fork: an emptied cache whose thread does not exist here. */
+/* In a forked child: its one thread is all that lives. */
+void gr_threads_forked(void);
+
+/* An emptied cache goes back to the pool for a thread that is gone: after fork, or inherited. */
 void gr_thread_forget(struct cache *dead);
 
 #endif

@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "base/stack.h"
 #include "os/fatal.h"
+#include "os/os.h"
 #include "page/huge.h"
 #include "page/large.h"
 
@@ -72,6 +73,7 @@ static bool adopt(struct holding *h, unsigned class, bool may_be_new) {
         struct slab *s = slab_at(slab);
         h->budget = (uint16_t)slab_take_owner(s);
         h->clean_from = s->parked_clean_from;
+        s->swept = 0;
     } else {
         bool clean;
         if (!may_be_new || !(slab = gr_slab_birth(class, &clean)))
@@ -201,12 +203,70 @@ void gr_bin_return(unsigned class, void *const *blocks, unsigned n, const char *
     for (unsigned i = 0; i < entries; i++)
         give(&table[i], class, call);
     if (half_load_relaxed(&bins[class].whole) >= TRIM_WHOLE_SLABS)
-        gr_bin_trim(class, TRIM_LOOKS);
+        gr_bin_trim(class, TRIM_LOOKS, false);
 }
 
 /* ---- trimming ---- */
 
-unsigned gr_bin_trim(unsigned class, unsigned most) {
+/* Free blocks [from, to) of an owned slab: the pages that lie wholly in them go back to the system while they are claimed. */
+static void purge_blocks(struct holding *h, unsigned class, unsigned from, unsigned to) {
+    const struct size_class *k = &gr_classes[class];
+    struct slab *s = slab_at(h->slab);
+    size_t page = os_page_bytes(), first = round_up((size_t)from * k->bytes, page);
+    size_t end = to == k->capacity ? (size_t)k->granules * GRANULE_BYTES : (size_t)to * k->bytes & ~(page - 1);
+    if (first >= end || to - from > h->budget)
+        return;
+    unsigned last = (to - 1) / 64;
+    for (unsigned w = from / 64; w <= last; w++)
+        slab_unset_owner(s, w, slab_word_span(w, from, to));
+    gr_run_has_holes(h->slab);
+    bool purged = os_purge((char *)region_address(h->slab) + first, end - first);
+    for (unsigned w = from / 64; w <= last; w++)
+        slab_or_any(s, w, slab_word_span(w, from, to));
+    if (purged && to == k->capacity)
+        h->clean_from = (uint16_t)min_size(h->clean_from, (first + k->bytes - 1) / k->bytes);
+}
+
+/* What givers have set and not yet counted is left: the budget says how much is ours. */
+static void purge_pages(struct holding *h, unsigned class) {
+    const struct size_class *k = &gr_classes[class];
+    const struct slab *s = slab_at(h->slab);
+    unsigned from = k->capacity; /* of the present row of free blocks */
+    for (unsigned w = 0; w < k->words; w++) {
+        uint64_t free = slab_look_owner(s, w);
+        for (unsigned bit = 0; bit < 64;) {
+            uint64_t rest = (from == k->capacity ? free : ~free) >> bit; /* where the row begins, or ends */
+            if (!rest)
+                break;
+            bit += bits_lowest(rest);
+            if (from == k->capacity) {
+                from = w * 64 + bit;
+            } else {
+                purge_blocks(h, class, from, w * 64 + bit);
+                from = k->capacity;
+            }
+        }
+    }
+    if (from < k->capacity)
+        purge_blocks(h, class, from, k->capacity);
+}
+
+enum { SWEEP_SHARE = 32 }; /* that part of a slab has to become free before its pages are looked at again */
+
+/* A slab in hand that is not whole; what its holder has to do next. */
+static enum slab_given sweep(uint32_t slab, unsigned class) {
+    const struct size_class *k = &gr_classes[class];
+    struct slab *s = slab_at(slab);
+    struct holding h = {.slab = slab, .budget = (uint16_t)slab_take_owner(s), .clean_from = s->parked_clean_from};
+    if ((unsigned)(h.budget - s->swept) * SWEEP_SHARE >= k->capacity) {
+        purge_pages(&h, class);
+        s->swept = h.budget;
+        s->parked_clean_from = h.clean_from;
+    }
+    return slab_release_owner(s, k, h.budget);
+}
+
+unsigned gr_bin_trim(unsigned class, unsigned most, bool pages) {
     struct bin *b = &bins[class];
     unsigned retired = 0, side = half_load_relaxed(&b->side) & 1;
     while (most--) {
@@ -216,10 +276,13 @@ unsigned gr_bin_trim(unsigned class, unsigned most) {
             half_store_relaxed(&b->whole, 0);
             break;
         }
-        if (slab_is_whole_token(slab_at(slab), &gr_classes[class])) {
+        enum slab_given given = slab_is_whole_token(slab_at(slab), &gr_classes[class]) ? SLAB_RETIRE
+                                : pages                                                ? sweep(slab, class)
+                                                                                       : SLAB_LIST;
+        if (given == SLAB_RETIRE) {
             retire(slab, class);
             retired++;
-        } else {
+        } else if (given == SLAB_LIST) {
             stack_push(&b->partial[!side], slab, link_of, NULL);
         }
     }
@@ -228,9 +291,13 @@ unsigned gr_bin_trim(unsigned class, unsigned most) {
     return retired;
 }
 
+uint64_t gr_bin_activity(unsigned class) {
+    return word_load_relaxed(&bins[class].partial[0].head) + word_load_relaxed(&bins[class].partial[1].head);
+}
+
 void gr_bin_tick(unsigned class) {
     if (half_load_relaxed(&bins[class].whole))
-        gr_bin_trim(class, TICK_LOOKS);
+        gr_bin_trim(class, TICK_LOOKS, false);
 }
 
 /* ---- repair ---- */

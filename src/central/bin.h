@@ -5,7 +5,8 @@
  *
  * INVARIANTS
  *   listed-class  A slab waits on a stack of its own class.
- *   one-in-hand   Trim holds one slab at a time: malloc never meets an empty bin because a trim runs.
+ *   one-in-hand   Trim holds one slab at a time: malloc never meets an empty bin because a trim runs. While it purges pages
+ *                 it owns the slab and has claimed the blocks there.
  *
  * WHY two stacks: trim pops from one and pushes what is not whole to the other, so that it reaches the middle; adopters try
  *     both.
@@ -43,8 +44,12 @@ size_t gr_bin_granules(unsigned class);
 /* Once in a while: retires listed slabs that became whole. */
 void gr_bin_tick(unsigned class);
 
-/* Looks at up to `most` listed slabs and retires the whole ones; returns how many. */
-unsigned gr_bin_trim(unsigned class, unsigned most);
+/* Looks at up to `most` listed slabs of one of two stacks, the other one the next time, and retires the whole ones; with
+ * `pages` it gives the pages back that lie wholly in free blocks of the others. Returns how many were retired. */
+unsigned gr_bin_trim(unsigned class, unsigned most, bool pages);
+
+/* A number that changes with each slab that is listed or taken. */
+uint64_t gr_bin_activity(unsigned class);
 
 /* Single-threaded repair after fork: the slab's owner vanished, its count is what its bits say. */
 void gr_bin_relist(uint32_t slab, unsigned class);

@@ -79,6 +79,8 @@ static void dissolve_some(unsigned class, uint32_t magazines) {
     }
 }
 
+uint64_t gr_depot_activity(unsigned class) { return word_load_relaxed(&depots[class].full.head); }
+
 void gr_depot_dissolve(unsigned class) { dissolve_some(class, UINT32_MAX); }
 
 void gr_depots_tick(uint32_t now) {

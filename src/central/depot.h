@@ -30,6 +30,9 @@ void gr_depots_tick(uint32_t now);
 /* Dissolves all of a class's depot. */
 void gr_depot_dissolve(unsigned class);
 
+/* A number that changes with each push and pop. */
+uint64_t gr_depot_activity(unsigned class);
+
 /* Magazines in the depot, about. */
 uint32_t gr_depot_depth(unsigned class);
 

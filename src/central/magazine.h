@@ -13,6 +13,7 @@
 #ifndef CENTRAL_MAGAZINE_H
 #define CENTRAL_MAGAZINE_H
 
+#include "base/atomic.h"
 #include "page/meta.h"
 
 #define MAGAZINE_FULL ((void *)-1)

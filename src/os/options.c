@@ -21,15 +21,13 @@ static const struct {
     [OPTION_THREAD_CACHE] = {"thread_cache", KIND_BYTES, false, 1ull << 40},
     [OPTION_TOTAL_CACHE] = {"total_cache", KIND_BYTES, false, 1ull << 40},
     [OPTION_THP] = {"thp", KIND_THP, false, 0},
+    [OPTION_HOUSEKEEPING] = {"housekeeping", KIND_NUMBER, false, 1},
     [OPTION_STATS] = {"stats", KIND_NUMBER, false, 1},
 };
 
 static struct word values[OPTION_COUNT] = {
-    [OPTION_PURGE_MS] = {1000},
-    [OPTION_THREAD_CACHE] = {2 << 20},
-    [OPTION_TOTAL_CACHE] = {64 << 20},
-    [OPTION_THP] = {THP_AUTO},
-    [OPTION_STATS] = {0},
+    [OPTION_PURGE_MS] = {1000}, [OPTION_THREAD_CACHE] = {2 << 20}, [OPTION_TOTAL_CACHE] = {64 << 20},
+    [OPTION_THP] = {THP_AUTO},  [OPTION_HOUSEKEEPING] = {1},       [OPTION_STATS] = {0},
 };
 
 extern GR_WEAK const char *granary_conf;

@@ -10,6 +10,7 @@
  *   thread_cache  bytes, K M G suffix    2M       most bytes in a thread's magazines, one a class; spares come on top
  *   total_cache   bytes, K M G suffix    64M      the same for all threads together
  *   thp           auto, never, always    auto     huge pages: from 64 MiB of small slabs on, never, from the start
+ *   housekeeping  0, 1                   1        a thread of ours gives memory back in a process that is idle
  *   stats         0, 1                   0        print the statistics on stderr when the process exits
  */
 #ifndef OS_OPTIONS_H
@@ -17,7 +18,15 @@
 
 #include <stdint.h>
 
-enum option { OPTION_PURGE_MS, OPTION_THREAD_CACHE, OPTION_TOTAL_CACHE, OPTION_THP, OPTION_STATS, OPTION_COUNT };
+enum option {
+    OPTION_PURGE_MS,
+    OPTION_THREAD_CACHE,
+    OPTION_TOTAL_CACHE,
+    OPTION_THP,
+    OPTION_HOUSEKEEPING,
+    OPTION_STATS,
+    OPTION_COUNT
+};
 enum { THP_AUTO, THP_NEVER, THP_ALWAYS };
 #define OPTION_NEVER UINT64_MAX
 

@@ -1,11 +1,11 @@
 /* os/os.h -- the port contract: all that granary wants from a system.
  *
- * PURPOSE     Mappings, a clock, one hook at a thread's end, one in a forked child. A port is a file beside
+ * PURPOSE     Mappings, a clock, a thread, one hook at a thread's end, one in a forked child. A port is a file beside
  *             `os/os_linux.c` that keeps this contract.
  *
  * INVARIANTS
  *   errno-kept     No function here changes errno.
- *   no-malloc      No function here calls malloc, but for the two hooks, which may.
+ *   no-malloc      No function here calls malloc, but for the two hooks and the start of a thread, which may.
  *   not-cancelled  No function here is a cancellation point.
  *
  * EDGES       exit-key    key made -> key used    the key of the thread-exit hook exists
@@ -16,6 +16,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+struct half;
 
 enum os_result { OS_OK, OS_TAKEN, OS_NO_MEMORY };
 
@@ -44,8 +46,8 @@ bool os_move(void *at, size_t old_bytes, void *over, size_t new_bytes);
  * stays mapped and reads as zero. NULL: nothing happened. */
 void *os_detach(void *at, size_t bytes, size_t new_bytes);
 
-/* Asks for huge pages here. Only advice. */
-void os_want_huge_pages(void *at, size_t bytes);
+/* Asks for huge pages here, or for none. Only advice. */
+void os_want_huge_pages(void *at, size_t bytes, bool wanted);
 
 size_t os_page_bytes(void);
 
@@ -60,6 +62,22 @@ bool os_is_secure(void);
 
 /* Is a ThreadSanitizer runtime in the process? Its shadow memory leaves few addresses to us. */
 bool os_has_thread_sanitizer(void);
+
+/* The heavy side of an asymmetric fence, see GR_LIGHT_FENCE: every running thread of the process has passed a full fence when it
+ * returns. False: none of them has. */
+bool os_heavy_fence(void);
+
+/* Starts a thread of our own, with a small stack, to which no signal is delivered. It may call malloc before it returns, and takes
+ * locks of libc's that free may be called under. False: no thread may be had. Each one that was started has to be joined. */
+bool os_start_thread(void (*body)(void), uint64_t *thread);
+void os_join_thread(uint64_t thread);
+
+/* Waits while *word is `seen`, but no longer than `most_ms`, and perhaps less; 0: until it is woken. */
+void os_wait(const struct half *word, uint32_t seen, unsigned most_ms);
+void os_wake(const struct half *word);
+
+/* The process's number. */
+uint32_t os_process(void);
 
 /* Has `hook(arg)` called when this thread ends. False: the hook could not be placed. One hook in a process. */
 bool os_at_thread_exit(void (*hook)(void *), void *arg);

@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -21,7 +22,8 @@
 #define MREMAP_DONTUNMAP 4
 #endif
 #ifndef MADV_HUGEPAGE
-#define MADV_HUGEPAGE 14
+#define MADV_HUGEPAGE   14
+#define MADV_NOHUGEPAGE 15
 #endif
 
 enum { PROT_RW = PROT_READ | PROT_WRITE, MAP_FRESH = MAP_PRIVATE | MAP_ANONYMOUS };
@@ -109,9 +111,9 @@ void *os_detach(void *at, size_t bytes, size_t new_bytes) {
     return to == MAP_FAILED ? NULL : to;
 }
 
-void os_want_huge_pages(void *at, size_t bytes) {
+void os_want_huge_pages(void *at, size_t bytes, bool wanted) {
     int saved = errno;
-    madvise(at, bytes, MADV_HUGEPAGE);
+    madvise(at, bytes, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
     errno = saved;
 }
 
@@ -149,6 +151,74 @@ bool os_is_secure(void) { return getauxval(AT_SECURE) != 0; }
 
 extern GR_WEAK void __tsan_init(void);
 bool os_has_thread_sanitizer(void) { return GR_TSAN || __tsan_init != NULL; }
+
+/* membarrier, private expedited: the commands' numbers are the kernel's. A process says once that it wants it; a forked child
+ * may have to say it again. */
+bool os_heavy_fence(void) {
+    enum { EXPEDITED = 1 << 3, REGISTER = 1 << 4 };
+    int saved = errno;
+    bool done = syscall(SYS_membarrier, EXPEDITED, 0, 0) == 0 ||
+                (syscall(SYS_membarrier, REGISTER, 0, 0) == 0 && syscall(SYS_membarrier, EXPEDITED, 0, 0) == 0);
+    errno = saved;
+    return done;
+}
+
+static void *run(void *body) {
+    union {
+        void *arg;
+        void (*body)(void);
+    } of = {.arg = body};
+    of.body();
+    return NULL;
+}
+
+bool os_start_thread(void (*body)(void), uint64_t *started_thread) {
+    enum { STACK_BYTES = 64 * 1024 };
+    union {
+        void (*body)(void);
+        void *arg;
+    } of = {.body = body};
+    int saved = errno;
+    pthread_t thread;
+    pthread_attr_t attr;
+    sigset_t all, before;
+    long least = sysconf(_SC_THREAD_STACK_MIN);
+    sigfillset(&all);
+    bool started = false;
+    if (!pthread_attr_init(&attr)) {
+        pthread_attr_setstacksize(&attr, STACK_BYTES + (least > 0 ? (size_t)least : 0));
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        started = pthread_create(&thread, &attr, run, of.arg) == 0;
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        pthread_attr_destroy(&attr);
+    }
+    if (started)
+        *started_thread = (uint64_t)thread;
+    errno = saved;
+    return started;
+}
+
+void os_join_thread(uint64_t thread) {
+    int saved = errno;
+    pthread_join((pthread_t)thread, NULL);
+    errno = saved;
+}
+
+/* FUTEX_WAIT and FUTEX_WAKE, private; the numbers are the kernel's. */
+void os_wait(const struct half *word, uint32_t seen, unsigned most_ms) {
+    struct timespec most = {most_ms / 1000, (long)(most_ms % 1000) * 1000000};
+    int saved = errno;
+    syscall(SYS_futex, word, 0 | 128, seen, most_ms ? &most : NULL, NULL, 0);
+    errno = saved;
+}
+
+void os_wake(const struct half *word) {
+    int saved = errno;
+    syscall(SYS_futex, word, 1 | 128, 1, NULL, NULL, 0);
+    errno = saved;
+}
+
+uint32_t os_process(void) { return (uint32_t)syscall(SYS_getpid); }
 
 /* The key exists once per process, its number kept plus one: zero means "none yet". */
 static struct half exit_key;

@@ -203,12 +203,17 @@ static struct arena *arena_find_or_make(size_t index) {
     return seen;
 }
 
-static void publish(struct arena *a, size_t index, unsigned chunk, bool dense) {
-    uint64_t all = ~0ull;
-    if (dense)
-        half_or_relaxed(&a->dense, 1u << chunk);
+static void set_bit(struct half *set, unsigned bit, bool on) {
+    if (on)
+        half_or_relaxed(set, 1u << bit);
     else
-        half_and_relaxed(&a->dense, ~(1u << chunk));
+        half_and_relaxed(set, ~(1u << bit));
+}
+
+static void publish(struct arena *a, size_t index, unsigned chunk, bool dense, bool huge) {
+    uint64_t all = ~0ull;
+    set_bit(&a->dense, chunk, dense);
+    set_bit(&a->huge, chunk, huge);
     if (index == 0 && chunk == 0)
         all &= ~1ull; /* granule 0 stands for "none" */
     half_store_relaxed(&a->chunk[chunk], CHUNK_MAPPED);
@@ -225,10 +230,12 @@ static bool take_chunk(struct arena *a, unsigned chunk) {
 
 /* Maps chunks [from, from + n), which the caller took. */
 static enum os_result map_taken(struct arena *a, size_t index, unsigned from, unsigned n, bool dense) {
-    enum os_result result = gr_region_map(index * ARENA_CHUNKS + from, n, dense);
+    size_t first = index * ARENA_CHUNKS + from;
+    enum os_result result = gr_region_map(first, n);
     if (result == OS_OK) {
+        bool huge = gr_region_want_huge_pages(first, n, dense);
         for (unsigned c = from; c < from + n; c++)
-            publish(a, index, c, dense);
+            publish(a, index, c, dense, huge);
     } else if (n == 1) {
         half_store_relaxed(&a->chunk[from], result == OS_TAKEN ? CHUNK_FOREIGN : CHUNK_UNMAPPED);
     } else {
@@ -268,7 +275,7 @@ static enum os_result grow(unsigned need, bool dense) {
             if (!taken)
                 return OS_TAKEN;
             if (index == 0 && from == 0 && REGION_BOOT_CHUNK == 0) {
-                publish(a, 0, 0, dense); /* boot mapped it */
+                publish(a, 0, 0, dense, false); /* boot mapped it */
                 if (taken > 1)
                     map_taken(a, 0, 1, taken - 1, dense);
                 return OS_OK;
@@ -407,6 +414,14 @@ static bool is_sparse(size_t first, unsigned granules) {
     return found * 4 < pages;
 }
 
+void gr_run_has_holes(size_t granule) {
+    struct arena *a = arena_of(granule);
+    unsigned chunk = granule % ARENA_GRANULES / CHUNK_GRANULES;
+    uint32_t bit = 1u << chunk;
+    if (half_load_relaxed(&a->huge) & bit && half_and_relaxed(&a->huge, ~bit) & bit)
+        os_want_huge_pages(region_address(granule & ~(size_t)(CHUNK_GRANULES - 1)), CHUNK_BYTES, false);
+}
+
 unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64_t mask, bool if_sparse) {
     unsigned purged = 0;
     while (mask) {
@@ -422,6 +437,8 @@ unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64
             word_and_relaxed(&a->dirty[word], ~run);
             word_add_relaxed(&arenas.vacant_dirty, 0 - (uint64_t)bits_count(dirty));
             purged += n;
+            if (n < CHUNK_GRANULES)
+                gr_run_has_holes(first);
         }
         word_or_release(&a->vacant[word], run); /* [release run-home] */
         set_roomy(arena_index);

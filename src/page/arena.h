@@ -49,6 +49,7 @@ struct slab {
     struct half word; /* count of free blocks, flags */
     /* the token's holder writes, by whoever gets the token next read */
     uint16_t parked_clean_from;
+    uint16_t swept; /* how many blocks were free when its pages were last given back; 0: claimed from since */
     /* any thread writes */
     GR_LINE struct word bits[SLAB_WORDS]; /* 1 = free */
 };
@@ -61,6 +62,7 @@ struct arena {
     GR_LINE struct word dirty[ARENA_CHUNKS];
     GR_LINE struct half chunk[ARENA_CHUNKS]; /* CHUNK_... */
     struct half dense;                       /* bit c: chunk c is for runs of one granule */
+    struct half huge;                        /* bit c: the system was asked for huge pages under chunk c */
     /* a granule's holder writes */
     GR_LINE struct half run[ARENA_GRANULES]; /* granules of the large run that starts here; see `page/large.c` */
     struct byte stamp[ARENA_GRANULES];       /* the tick in which it became vacant */
@@ -107,6 +109,10 @@ void gr_run_free(size_t first, size_t granules);
 /* Makes vacant granules of one word clean: those among `mask` that can be claimed now; with `if_sparse`, of each run only if
  * little of it is in memory. Returns how many were purged. */
 unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64_t mask, bool if_sparse);
+
+/* Pages of the granule's chunk go back while others of it are in use: the system is asked to leave the holes, which it would fill
+ * up to make huge pages. */
+void gr_run_has_holes(size_t granule);
 
 /* Unmaps chunks that are wholly vacant; returns how many granules went. For trim, and where memory has run out. */
 uint64_t gr_arenas_unmap_vacant(void);

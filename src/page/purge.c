@@ -85,20 +85,21 @@ static void poll_sparse(void) {
     end();
 }
 
-void gr_purge_poll(uint64_t now_ms) {
+bool gr_purge_poll(uint64_t now_ms) {
     uint64_t delay = option_get(OPTION_PURGE_MS);
     if (delay == OPTION_NEVER)
-        return;
+        return false;
     poll_sparse();
     uint64_t now = now_ms / PURGE_TICK_MS;
     if (now == word_load_relaxed(&purge.tick) || !begin())
-        return;
+        return false;
     /* Runs are stamped with the last tick that anybody saw: against that one they have an age, and what was freed since, however
      * long ago that tick is, has none yet. */
     bool more =
         gr_vacant_dirty() && sweep(word_load_relaxed(&purge.tick), delay / PURGE_TICK_MS, PURGE_TURN_GRANULES, false);
     word_store_relaxed(&purge.tick, more ? now - 1 : now); /* not done: the next slow path goes on */
     end();
+    return more;
 }
 
 uint64_t gr_purge_all(uint64_t keep) {

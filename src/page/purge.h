@@ -28,8 +28,8 @@
 /* The tick of now as far as anybody looked: what gr_run_free stamps. */
 uint8_t gr_purge_tick(void);
 
-/* Called on slow paths with the time: purges what is due, at most once a tick. */
-void gr_purge_poll(uint64_t now_ms);
+/* Called on slow paths with the time: purges what is due, at most once a tick. True: more is due at once. */
+bool gr_purge_poll(uint64_t now_ms);
 
 /* A large block of so many granules was freed: each 16 GiB of them, what lies vacant with little of it in memory is purged. */
 void gr_purge_freed(size_t granules);

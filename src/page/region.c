@@ -20,11 +20,13 @@ static struct word dense_chunks;
 
 /* A large block, or a slab of a few large ones, may be touched here and there alone: huge pages under it would cost memory that
  * nobody uses. Slabs of small blocks fill their pages, but for the last few of each class. */
-static void want_huge_pages(void *at, size_t chunks, bool dense) {
+bool gr_region_want_huge_pages(size_t first, size_t chunks, bool dense) {
     uint64_t mode = option_get(OPTION_THP);
     uint64_t before = dense ? word_add_relaxed(&dense_chunks, chunks) : 0;
-    if (mode == THP_ALWAYS || (mode == THP_AUTO && dense && before >= THP_FROM_CHUNKS))
-        os_want_huge_pages(at, chunks * CHUNK_BYTES);
+    bool wanted = mode == THP_ALWAYS || (mode == THP_AUTO && dense && before >= THP_FROM_CHUNKS);
+    if (wanted)
+        os_want_huge_pages(region_address(first * CHUNK_GRANULES), chunks * CHUNK_BYTES, true);
+    return wanted;
 }
 
 bool gr_region_boot(void) {
@@ -49,10 +51,6 @@ bool gr_region_boot(void) {
     return false;
 }
 
-enum os_result gr_region_map(size_t first, size_t chunks, bool dense) {
-    void *at = region_address(first * CHUNK_GRANULES);
-    enum os_result result = os_map_at(at, chunks * CHUNK_BYTES);
-    if (result == OS_OK)
-        want_huge_pages(at, chunks, dense);
-    return result;
+enum os_result gr_region_map(size_t first, size_t chunks) {
+    return os_map_at(region_address(first * CHUNK_GRANULES), chunks * CHUNK_BYTES);
 }

@@ -40,8 +40,11 @@ GR_INLINE void *region_address(size_t granule) { return (void *)(region_base() +
 /* Chooses the base and maps the first chunk, or finds it done. False without memory. */
 bool gr_region_boot(void);
 
-/* Maps `chunks` chunks from number `first` on, zeroed; `dense`: for slabs, which fill huge pages. */
-enum os_result gr_region_map(size_t first, size_t chunks, bool dense);
+/* Maps `chunks` chunks from number `first` on, zeroed. */
+enum os_result gr_region_map(size_t first, size_t chunks);
+
+/* Asks for huge pages under chunks that were just mapped, if they are worth it; `dense`: for slabs, which fill them. */
+bool gr_region_want_huge_pages(size_t first, size_t chunks, bool dense);
 
 /* The chunk that boot itself mapped. */
 enum { REGION_BOOT_CHUNK = 0 };

@@ -14,6 +14,7 @@ uint32_t gr_slab_birth(unsigned class, bool *clean) {
     gr_run_mark_dirty(first, k->granules);
     struct slab *s = slab_at((uint32_t)first);
     s->parked_clean_from = *clean ? 0 : k->capacity;
+    s->swept = 0;
     for (unsigned w = 0; w < k->words; w++)
         word_store_relaxed(&s->bits[w], bits_span(0, k->capacity - w * 64 < 64 ? k->capacity - w * 64 : 64));
     half_store_relaxed(&s->word, SLAB_OWNED);

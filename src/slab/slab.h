@@ -28,6 +28,7 @@
  *             OWNED               take     owner            word swap OWNED, ACQUIRE      OWNED; budget + old count
  *             OWNED, budget > 0   look     owner            bits load ACQUIRE             at most `budget` of the set bits
  *             OWNED               claim    owner            bits and ~mask, RELAXED       blocks are the owner's
+ *             OWNED, claimed      unclaim  owner            bits or RELEASE               bit free; within the budget as before
  *             OWNED               release  owner            word add budget - OWNED,      sum < T: parked
  *                                                           ACQ_REL                       else in hand
  *             in hand, whole      retire   token            word store RETIRED            retired; then the run is freed
@@ -96,6 +97,20 @@ GR_INLINE uint64_t slab_claim_owner(struct slab *s, unsigned word, uint32_t budg
     if (mask)
         word_and_relaxed(&s->bits[word], ~mask);
     return mask;
+}
+
+/* The owner takes blocks out and puts them back, without a change of his budget: see `or`. */
+GR_INLINE uint64_t slab_look_owner(const struct slab *s, unsigned word) {
+    return word_load_acquire(&s->bits[word]); /* [acquire give-back] */
+}
+GR_INLINE void slab_unset_owner(struct slab *s, unsigned word, uint64_t mask) {
+    word_and_relaxed(&s->bits[word], ~mask);
+}
+
+/* Blocks [from, to) as bits of one word. */
+GR_INLINE uint64_t slab_word_span(unsigned word, unsigned from, unsigned to) {
+    unsigned first = from > word * 64 ? from - word * 64 : 0, end = to - word * 64 < 64 ? to - word * 64 : 64;
+    return bits_span(first, end - first);
 }
 
 /* The owner lets go, with the budget he did not use. SLAB_DONE: parked. Else he has the token. */

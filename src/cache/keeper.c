@@ -1,0 +1,120 @@
+/* cache/keeper.c -- see `cache/keeper.h`. */
+#include "cache/keeper.h"
+
+#include "cache/reclaim.h"
+#include "central/depot.h"
+#include "os/options.h"
+#include "os/os.h"
+#include "page/purge.h"
+
+enum {
+    PERIOD_MS = 500,
+    QUIET_TURNS = 3, /* without anything to do, before it sleeps */
+};
+
+struct half gr_keeper;
+
+static struct {
+    struct half process; /* which one the keeper's state speaks of: a child of vfork shares our memory */
+    struct word asked;   /* when, and at which size, the heap was last looked at */
+    uint64_t thread;     /* whoever makes the keeper awake or stopping writes, reads */
+    /* the keeper's */
+    uint64_t seen[CLASSES + 1]; /* the class's activity, */
+    bool done[CLASSES + 1];     /* for which it has been put away */
+} keeper;
+
+static uint64_t granules_in_use(void) {
+    struct arena_totals t = gr_arena_totals();
+    return t.mapped - min_size(t.vacant, t.mapped);
+}
+
+static uint64_t activity(unsigned class) { return gr_bin_activity(class) + gr_depot_activity(class); }
+
+/* Of a class that nobody below the caches was asked for since the last turn, all goes back that can. True: it was not idle. */
+static bool put_away(unsigned class) {
+    uint64_t now = activity(class);
+    if (now == keeper.seen[class] && keeper.done[class])
+        return false;
+    keeper.done[class] = now == keeper.seen[class];
+    if (keeper.done[class]) {
+        gr_depot_dissolve(class);
+        gr_bin_trim(class, UINT32_MAX, true);
+        gr_bin_trim(class, UINT32_MAX, true);
+    }
+    keeper.seen[class] = activity(class);
+    return true;
+}
+
+static bool is(uint32_t state) { return half_load_relaxed(&gr_keeper) == state; }
+
+static bool change(uint32_t from, uint32_t to) {
+    return half_cas_strong_acq_rel(&gr_keeper, &from, to); /* [release keeping] [acquire keeping] */
+}
+
+/* True: there was something to do, or soon will be. */
+static bool turn(void) {
+    uint64_t now_ms = os_clock_ms();
+    bool busy = gr_caches_reclaim(true) != 0;
+    gr_depots_tick(gr_cache_clock(now_ms));
+    for (unsigned class = 1; class <= CLASSES && !is(KEEPER_STOPPING); class ++)
+        busy |= put_away(class);
+    while (!is(KEEPER_STOPPING) && gr_purge_poll(now_ms))
+        now_ms = os_clock_ms();
+    return busy || gr_vacant_dirty();
+}
+
+static void keep(void) {
+    for (unsigned quiet = 0; !is(KEEPER_STOPPING);) {
+        os_wait(&gr_keeper, KEEPER_AWAKE, PERIOD_MS);
+        quiet = turn() ? 0 : quiet + 1;
+        if (quiet < QUIET_TURNS)
+            continue;
+        if (granules_in_use() < KEEPER_FROM_GRANULES / 2) {
+            if (change(KEEPER_AWAKE, KEEPER_DONE))
+                return;
+            continue;
+        }
+        if (change(KEEPER_AWAKE, KEEPER_ASLEEP)) {
+            while (is(KEEPER_ASLEEP) && !turn())
+                os_wait(&gr_keeper, KEEPER_ASLEEP, 0);
+            change(KEEPER_ASLEEP, KEEPER_AWAKE);
+        }
+        quiet = 0;
+    }
+}
+
+void gr_keeper_consider(void) {
+    uint64_t ask = os_clock_ms() / PERIOD_MS + gr_granules_mapped();
+    if (word_load_relaxed(&keeper.asked) == ask)
+        return;
+    word_store_relaxed(&keeper.asked, ask);
+    if (!option_get(OPTION_HOUSEKEEPING) || option_get(OPTION_PURGE_MS) == OPTION_NEVER ||
+        granules_in_use() < KEEPER_FROM_GRANULES || os_process() != half_load_relaxed(&keeper.process))
+        return;
+    bool again = change(KEEPER_DONE, KEEPER_AWAKE);
+    if (again)
+        os_join_thread(keeper.thread);
+    if ((again || change(KEEPER_ABSENT, KEEPER_AWAKE)) && !os_start_thread(keep, &keeper.thread))
+        half_store_relaxed(&gr_keeper, KEEPER_REFUSED);
+}
+
+void gr_keeper_rouse(void) {
+    if (change(KEEPER_ASLEEP, KEEPER_AWAKE))
+        os_wake(&gr_keeper);
+}
+
+void gr_keeper_stop(void) {
+    if (os_process() != half_load_relaxed(&keeper.process))
+        return;
+    if (change(KEEPER_AWAKE, KEEPER_STOPPING) || change(KEEPER_ASLEEP, KEEPER_STOPPING))
+        os_wake(&gr_keeper);
+    else if (!change(KEEPER_DONE, KEEPER_STOPPING))
+        return;
+    os_join_thread(keeper.thread);
+    half_store_release(&gr_keeper, KEEPER_ABSENT); /* [release keeping] */
+}
+
+void gr_keeper_forget(void) {
+    half_store_relaxed(&keeper.process, os_process());
+    half_store_release(&gr_keeper, KEEPER_ABSENT); /* [release keeping] */
+}

@@ -1,0 +1,67 @@
+/* cache/keeper.h -- the housekeeping thread: what a process leaves behind when it falls idle goes home without it.
+ *
+ * PURPOSE     Slow paths give memory back as they go; a process that makes no calls has none. So a heap that has grown to
+ *             KEEPER_FROM_GRANULES in use gets a thread of ours. Twice a second it empties the caches of threads that did not
+ *             use them, the depots of classes that nobody asked, gives back the pages that lie wholly in free blocks of such
+ *             classes, and purges vacant runs that have aged. When there is nothing left to do it sleeps until somebody takes
+ *             a slow path; when the heap has become small, it ends.
+ *
+ * INVARIANTS
+ *   not-needed  All that it does, others do as well, or nobody has to: a program that may not have threads keeps more
+ *               memory, that is all.
+ *   off-limits  It is started where malloc is called and never from free, which libc calls under locks that starting a thread
+ *               needs. It takes no signals, and calls neither malloc nor free.
+ *
+ * STATES      from      step    who      order          to
+ *             --------  ------  -------  -------------  -------------------------------------------------
+ *             absent    start   any      CAS acq_rel    awake; refused where no thread is to be had
+ *             awake     doze    keeper   CAS acq_rel    asleep; then it looks once more
+ *             asleep    wake    any      CAS acq_rel    awake
+ *             awake     end     keeper   CAS acq_rel    done, and to be joined
+ *             done      start   any      CAS acq_rel    awake; who does it has joined the last one
+ *             awake     stop    last     CAS acq_rel    stopping; then it joins the keeper
+ *             asleep    stop    last     CAS acq_rel    the same
+ *             stopping  joined  last     store release  absent
+ *             any       forked  child    store release  absent
+ *
+ * EDGES       keeping   end, joined, forked -> start    what the last keeper noted
+ *
+ * WHY the last thread stops it: libc ends the process when its last thread ends, and counts the keeper. So the last thread that
+ *     has a cache waits, among its destructors, until the keeper is gone.
+ *
+ * ELSEWHERE   Threads' caches: `cache/reclaim.h`. Pages within slabs: `gr_bin_trim`. Vacant runs: `page/purge.h`.
+ */
+#ifndef CACHE_KEEPER_H
+#define CACHE_KEEPER_H
+
+#include "base/atomic.h"
+#include "cache/thread.h"
+#include "page/arena.h"
+
+enum { KEEPER_ABSENT, KEEPER_DONE, KEEPER_AWAKE, KEEPER_ASLEEP, KEEPER_STOPPING, KEEPER_REFUSED };
+extern GR_HIDDEN struct half gr_keeper;
+
+void gr_keeper_consider(void);
+void gr_keeper_rouse(void);
+
+/* Where memory was allocated, outside slow paths: starts the keeper if the heap is worth one. A thread that has begun to end
+ * does not: nobody might be left to stop it. */
+GR_INLINE void keeper_poll(void) {
+    if (GR_UNLIKELY(half_load_relaxed(&gr_keeper) <= KEEPER_DONE && cache_serves(gr_self) &&
+                    gr_granules_mapped() >= KEEPER_FROM_GRANULES))
+        gr_keeper_consider();
+}
+
+/* At the end of slow paths: there may be something to do. */
+GR_INLINE void keeper_wake(void) {
+    if (GR_UNLIKELY(half_load_relaxed(&gr_keeper) == KEEPER_ASLEEP))
+        gr_keeper_rouse();
+}
+
+/* By the last thread that has a cache: there is no keeper any more when it returns. */
+void gr_keeper_stop(void);
+
+/* This process, before main and in a forked child, has no keeper. */
+void gr_keeper_forget(void);
+
+#endif

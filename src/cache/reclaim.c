@@ -1,0 +1,132 @@
+/* cache/reclaim.c -- see `cache/reclaim.h`. */
+#include "cache/reclaim.h"
+
+#include "cache/thread.h"
+#include "os/os.h"
+
+/* What was cut of a class's loaded magazine. */
+struct cut {
+    void *block;    /* NULL: nothing */
+    unsigned round; /* where it was */
+};
+
+/* Opens the gate, or inherits the cache. */
+static void open_gate(struct cache *c) {
+    uint32_t seen = GATE_CLAIMED;
+    if (half_cas_strong_acq_rel(&c->gate, &seen, GATE_OPEN)) /* [release outside] [acquire inside] */
+        return;
+    gr_cache_flush(c, false);
+    half_store_release(&c->gate, GATE_OPEN); /* [release outside] */
+    gr_thread_forget(c);
+}
+
+static bool claim_gate(struct cache *c) {
+    uint32_t seen = GATE_OPEN;
+    if (!half_cas_strong_acq_rel(&c->gate, &seen, GATE_CLAIMED)) /* [acquire outside] */
+        return false;
+    if (os_heavy_fence() && !half_load_acquire(&c->inside) &&
+        half_load_acquire(&c->state) == CACHE_LIVE) /* [acquire inside] */
+        return true;
+    open_gate(c);
+    return false;
+}
+
+static struct cut cut_round(struct cache *c, unsigned class) {
+    struct magazine *m = c->own[class].loaded;
+    if (!m)
+        return (struct cut){NULL, 0};
+    void **top = top_load_acquire(&c->top[class]); /* [acquire cut] */
+    if (top <= &m->slot[c->own[class].bottom])
+        return (struct cut){NULL, 0};
+    return (struct cut){slot_swap_acquire(top, NULL), (unsigned)(top - m->slot)}; /* [acquire cut] */
+}
+
+/* Is all from the cut round down the taker's? Else, and where no fence was to be had, the cut is mended. */
+static bool cut_holds(struct cache *c, unsigned class, struct cut cut, bool fenced) {
+    void **at = &c->own[class].loaded->slot[cut.round], *none = NULL;
+    if (fenced && top_load_acquire(&c->top[class]) >= at && !slot_load_acquire(at)) /* [acquire cut] */
+        return true;
+    slot_cas_strong_relaxed(at, &none, cut.block);
+    return false;
+}
+
+/* Gives back what the cut took. */
+static uint64_t return_cut(struct cache *c, unsigned class, struct cut cut) {
+    struct own *o = &c->own[class];
+    unsigned from = o->bottom + 1;
+    GR_COMMIT(&o->bottom, (uint16_t)cut.round); /* from here on a forked child finds nothing of it */
+    gr_bin_return(class, o->loaded->slot + from, cut.round - from, "free");
+    gr_bin_return(class, &cut.block, 1, "free");
+    return (uint64_t)(cut.round - from + 1) * class_bytes(class);
+}
+
+/* False: not now. */
+static bool reclaim_cache(struct cache *c, uint64_t *bytes) {
+    struct cut cuts[CLASSES + 1];
+    bool any = false;
+    if (!claim_gate(c))
+        return false;
+    for (unsigned class = 1; class <= CLASSES; class ++) {
+        *bytes += gr_cache_drop_reserve(c, class);
+        cuts[class] = cut_round(c, class);
+        any |= cuts[class].block != NULL;
+    }
+    bool fenced = any && os_heavy_fence();
+    for (unsigned class = 1; class <= CLASSES; class ++)
+        if (cuts[class].block && cut_holds(c, class, cuts[class], fenced))
+            *bytes += return_cut(c, class, cuts[class]);
+    word_store_relaxed(&c->cached, 0);
+    open_gate(c);
+    return true;
+}
+
+struct round {
+    uint64_t bytes;
+    bool idle;
+};
+
+enum { EMPTIED = 1 }; /* beside a sum of tops, whose low bits are 0 */
+
+/* What was emptied has tops as before, and is left alone until its thread moves one. */
+static void visit(struct cache *c, void *argument) {
+    struct round *r = argument;
+    uint64_t sum = 0, before = word_load_relaxed(&c->idle_sum);
+    if (c == gr_self)
+        return;
+    for (unsigned class = 1; class <= CLASSES; class ++)
+        sum = sum * 33 + (uintptr_t)top_load_relaxed(&c->top[class]);
+    if (before == (sum | EMPTIED))
+        return;
+    bool done = (!r->idle || sum == before) && reclaim_cache(c, &r->bytes);
+    word_store_relaxed(&c->idle_sum, done ? sum | EMPTIED : sum);
+}
+
+uint64_t gr_caches_reclaim(bool idle) {
+    struct round r = {0, idle};
+    gr_each_cache(visit, &r);
+    return r.bytes;
+}
+
+unsigned gr_reclaim_close_up(void **round, unsigned n) {
+    unsigned kept = 0;
+    for (unsigned i = 0; i < n; i++)
+        if (round[i])
+            round[kept++] = round[i];
+    return kept;
+}
+
+static void close_up(struct cache *self, unsigned class) {
+    struct own *o = &self->own[class];
+    if (o->loaded) {
+        void **bottom = &o->loaded->slot[o->bottom];
+        self->top[class] = bottom + gr_reclaim_close_up(bottom + 1, (unsigned)(self->top[class] - bottom));
+    }
+}
+
+static void reopen(struct cache *c, void *self) {
+    half_store_relaxed(&c->gate, GATE_OPEN);
+    for (unsigned class = 1; c == self && class <= CLASSES; class ++)
+        close_up(c, class);
+}
+
+void gr_reclaim_repair(struct cache *self) { gr_each_cache(reopen, self); }
