@@ -93,6 +93,7 @@ static struct load {
     struct {
         const char *name;
         uint64_t value;
+        const uint64_t *list; /* not NULL: `value` numbers instead of one */
     } note[LOAD_NOTES];
     uint32_t sizes[LOAD_SIZES];
 } load;
@@ -110,13 +111,20 @@ static inline void *load_pages(size_t bytes) {
     return p;
 }
 
-/* A number that the result line carries beside the usual ones. Main only. */
-static inline void load_note(const char *name, uint64_t value) {
+/* Numbers that the result line carries as a list, without the zeros at its end; they stay the caller's. Main
+ * only. */
+static inline void load_note_list(const char *name, const uint64_t *list, uint64_t count) {
+    while (list && count > 0 && list[count - 1] == 0)
+        count--;
     if (load.notes < LOAD_NOTES) {
         load.note[load.notes].name = name;
-        load.note[load.notes++].value = value;
+        load.note[load.notes].list = list;
+        load.note[load.notes++].value = count;
     }
 }
+
+/* A number that the result line carries beside the usual ones. Main only. */
+static inline void load_note(const char *name, uint64_t value) { load_note_list(name, NULL, value); }
 
 static inline bool load_mode_is(const char *name) { return strcmp(load.shape->modes[load.mode].name, name) == 0; }
 
@@ -394,8 +402,16 @@ static inline int load_run(void (*body)(struct worker *), uint64_t slots) {
            load.shape->name, load.shape->modes[load.mode].name, load.threads, load.ops, load.seed,
            after.wall - before.wall, after.user - before.user, after.sys - before.sys, peak_kib,
            after.minor_faults - before.minor_faults);
-    for (unsigned i = 0; i < load.notes; i++)
-        printf(",\"%s\":%" PRIu64, load.note[i].name, load.note[i].value);
+    for (unsigned i = 0; i < load.notes; i++) {
+        const uint64_t *list = load.note[i].list;
+        printf(",\"%s\":%s", load.note[i].name, list ? "[" : "");
+        for (uint64_t k = 0; list && k < load.note[i].value; k++)
+            printf("%s%" PRIu64, k ? "," : "", list[k]);
+        if (list)
+            printf("]");
+        else
+            printf("%" PRIu64, load.note[i].value);
+    }
     printf(",\"malloc\":\"%s\",\"checksum\":\"%016" PRIx64 "\",\"bad\":%" PRIu64 ",\"verify\":\"%s\"}\n",
            load_malloc_file(), made, bad, bad ? "bad" : "ok");
     return bad ? 1 : 0;

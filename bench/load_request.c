@@ -4,11 +4,14 @@
  * An op is a request. `live` is the number of blocks that sessions keep, shared out over the threads.
  * Modes: plain, and latency: the same, with a clock and the thread's counters read around each malloc and
  * free. It reports the calls that took longer than 10 us and 1 ms and the longest, without those in which the
- * thread was switched out or a page was touched for the first time. Its seconds are not the allocator's.
+ * thread was switched out or a page was touched for the first time, and how many calls took how long: malloc_ns
+ * and free_ns are counts by nanoseconds, a bucket each below 8, then four to each power of two. Its seconds are
+ * not the allocator's.
  */
 #include "load.h"
 
 enum { BLOCKS_MIN = 50, BLOCKS_MAX = 200, STRING_STEPS = 6, SLOW_NS = 10 * 1000, STALL_NS = 1000 * 1000 };
+enum { BUCKETS = 256 }; /* of any 64-bit time */
 
 static const struct load_shape shape = {
     .name = "request",
@@ -21,6 +24,7 @@ static const struct load_shape shape = {
 /* What latency mode saw; a worker's own. */
 struct latency {
     uint64_t calls, slow, stalls, longest_ns;
+    uint64_t malloc_ns[BUCKETS], free_ns[BUCKETS];
     _Alignas(LOAD_LINE_BYTES) char end[LOAD_LINE_BYTES];
 };
 
@@ -39,7 +43,15 @@ static long disturbances(void) {
     return u.ru_nivcsw + u.ru_nvcsw + u.ru_minflt + u.ru_majflt;
 }
 
-static void latency_note(struct latency *l, uint64_t ns) {
+static unsigned bucket_of(uint64_t ns) {
+    if (ns < 8)
+        return (unsigned)ns;
+    unsigned shift = 61 - (unsigned)__builtin_clzll(ns); /* leaves the top three bits: 4 .. 7 */
+    return shift * 4 + (unsigned)(ns >> shift);
+}
+
+static void latency_note(struct latency *l, uint64_t *buckets, uint64_t ns) {
+    buckets[bucket_of(ns)]++;
     l->calls++;
     l->slow += ns > SLOW_NS;
     l->stalls += ns > STALL_NS;
@@ -47,22 +59,24 @@ static void latency_note(struct latency *l, uint64_t ns) {
 }
 
 static void *timed_malloc(struct worker *w, size_t size) {
+    struct latency *l = &latencies[w->id];
     long before = disturbances();
     uint64_t t = clock_ns();
     void *p = malloc(size);
     t = clock_ns() - t;
     if (disturbances() == before)
-        latency_note(&latencies[w->id], t);
+        latency_note(l, l->malloc_ns, t);
     return p;
 }
 
 static void timed_free(struct worker *w, void *p) {
+    struct latency *l = &latencies[w->id];
     long before = disturbances();
     uint64_t t = clock_ns();
     free(p);
     t = clock_ns() - t;
     if (disturbances() == before)
-        latency_note(&latencies[w->id], t);
+        latency_note(l, l->free_ns, t);
 }
 
 static void *request_make(struct worker *w, size_t size) {
@@ -116,18 +130,24 @@ static void serve(struct worker *w) {
 }
 
 static void summary(void) {
-    struct latency all = {0};
+    static struct latency all;
     for (unsigned i = 0; i < load.threads; i++) {
         const struct latency *l = &latencies[i];
         all.calls += l->calls;
         all.slow += l->slow;
         all.stalls += l->stalls;
         all.longest_ns = l->longest_ns > all.longest_ns ? l->longest_ns : all.longest_ns;
+        for (unsigned k = 0; k < BUCKETS; k++) {
+            all.malloc_ns[k] += l->malloc_ns[k];
+            all.free_ns[k] += l->free_ns[k];
+        }
     }
     load_note("timed_calls", all.calls);
     load_note("above_10us", all.slow);
     load_note("above_1ms", all.stalls);
     load_note("longest_ns", all.longest_ns);
+    load_note_list("malloc_ns", all.malloc_ns, BUCKETS);
+    load_note_list("free_ns", all.free_ns, BUCKETS);
 }
 
 int main(int argc, char **argv) {

@@ -13,6 +13,8 @@ class Row:
     def __init__(self, name, command, shape, wrapped=False):
         self.name, self.command, self.shape, self.wrapped = name, command, shape, wrapped
         self.runs, self.failures = {}, {}
+        self.group, _, threads = name.rpartition(' x')  # shape:mode, or nothing
+        self.threads = int(threads) if self.group else None
 
     def command_for(self, allocator):
         if not self.wrapped:
@@ -67,9 +69,13 @@ def show(number, width, digits):
     return f'{"-":>{width}}' if number is None else f'{number:{width}.{digits}f}'
 
 
+def notes(result):
+    """What a shape tells beside the usual: names of its numbers."""
+    return sorted(k for k, v in result.items() if k not in USUAL | {'cpu', 'rest_kib'} and not isinstance(v, list))
+
+
 def print_row(args, row, names):
-    time_best = best(row, names, lambda n: row.time(n, args.measure))[0]
-    memory_best = best(row, names, row.memory)[0]
+    over = ratios(args, row, names)
     kind = 'rest' if row.shape == 'rest' else 'peak'
     print(f'\n{row.name:<22} {"wall s":>8} {"cpu s":>8}  {args.measure + " quartiles":<17} {kind + " MiB":>9}'
           f' {"faults":>9} {"time":>6} {"memory":>6}')
@@ -79,14 +85,13 @@ def print_row(args, row, names):
         if name not in row.runs:
             print(f'  {name:<20} {note.strip()}')
             continue
-        for field in sorted(set(row.runs[name][0]) - USUAL - {'cpu', 'rest_kib'}):
+        for field in notes(row.runs[name][0]):
             note += f'  {field} {row.median(name, field):.0f}'
         low, high = row.quartiles(name, args.measure)
         memory = row.memory(name)
         print(f'  {name:<20} {row.median(name, "wall"):8.3f} {row.median(name, "cpu"):8.3f}  {low:7.3f} ..{high:7.3f}'
               f' {memory / 1024:9.1f} {row.median(name, "minor_faults"):9.0f}'
-              f' {show(ratio(row.time(name, args.measure), time_best, 1e-4), 6, 2)}'
-              f' {show(ratio(memory, memory_best, 1), 6, 2)}{note}')
+              f' {show(over[name][0], 6, 2)} {show(over[name][1], 6, 2)}{note}')
     v = versus(args, row, names)
     if v['time'] is not None:
         print(f'  {args.ours}: time {v["time"]:.3f}{" (even)" if v["even"] else ""} of {v["fastest"]}, '
@@ -99,17 +104,19 @@ def gmean(values):
     return math.exp(sum(map(math.log, values)) / len(values)) if values else None
 
 
+def ratios(args, row, names):
+    """name: [time, memory] of each over the best of the row, itself among them."""
+    time_best = best(row, names, lambda n: row.time(n, args.measure))[0]
+    memory_best = best(row, names, row.memory)[0]
+    return {n: [ratio(row.time(n, args.measure), time_best, 1e-4), ratio(row.memory(n), memory_best, 1)] for n in names}
+
+
 def standing(args, course, names, name):
     """One allocator over the best of each row, itself among them."""
-    times, memories, first, failed = [], [], 0, 0
-    for row in course:
-        time_best = best(row, names, lambda n: row.time(n, args.measure))
-        times.append(ratio(row.time(name, args.measure), time_best[0], 1e-4))
-        memories.append(ratio(row.memory(name), best(row, names, row.memory)[0], 1))
-        first += time_best[1] == name
-        failed += bool(row.failures.get(name))
+    times, memories = zip(*(ratios(args, row, names)[name] for row in course)) if course else ((), ())
+    first = sum(best(row, names, lambda n, row=row: row.time(n, args.measure))[1] == name for row in course)
     return {'time': gmean(times), 'memory': gmean(memories), 'worst_time': max(filter(None, times), default=None),
-            'first': first, 'failed_rows': failed}
+            'first': first, 'failed_rows': sum(bool(row.failures.get(name)) for row in course)}
 
 
 def print_versus(args, lines):
