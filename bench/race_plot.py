@@ -60,6 +60,9 @@ def tradeoff(plt, report):
     ticks = [1 / 16, 1 / 4, 1, 4, 16]
     for panel, peer in zip(panels.flat, peers):
         points = [p for p in against(peer) if None not in p]
+        if not points:  # the peer failed everywhere
+            panel.axis('off')
+            continue
         inside = [[min(max(v, 1 / FRAME), FRAME) for v in p] for p in points]
         look = report.look(peer or report.ours)
         colour = look['color']
@@ -100,7 +103,7 @@ def heat(plt, report, index, what):
     ours = report.ours if report.ours in report.names else report.names[0]
     groups = sorted(report.groups, key=lambda g: -max(over(report.cells.get((g, t)), ours) or 0 for t in threads))
     columns = [(name, t) for name in report.names for t in threads]
-    width, height = 1.6 + 0.36 * len(columns), 1.2 + 0.235 * len(groups)
+    width, height = 1.6 + 0.36 * len(columns), max(2.6, 1.2 + 0.235 * len(groups))
     figure, panel = plt.subplots(figsize=(width, height))
     grid = [[math.nan] * len(columns) for _ in groups]
     for y, group in enumerate(groups):
@@ -120,8 +123,9 @@ def heat(plt, report, index, what):
     panel.set_xticks(range(len(columns)), [f'x{t}' if t else 'run' for _, t in columns], fontsize=7)
     panel.tick_params(length=0, top=True, labeltop=True)
     for i, name in enumerate(report.names):
-        panel.text((i + 0.5) * len(threads) - 0.5, -1.6, name, ha='center', va='bottom', fontsize=10,
-                   fontweight='bold' if name == ours else 'normal')
+        panel.annotate(name, ((i + 0.5) * len(threads) - 0.5, 1), (0, 19), xycoords=('data', 'axes fraction'),
+                       textcoords='offset points', ha='center', va='bottom', fontsize=10,
+                       fontweight='bold' if name == ours else 'normal')
         if i:
             panel.axvline(i * len(threads) - 0.5, color='white', linewidth=4)
     for side in panel.spines.values():
