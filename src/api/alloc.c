@@ -79,21 +79,29 @@ static void *refill_with(struct cache *self, unsigned class, bool want_clean, bo
     return p;
 }
 
-static void *refill(unsigned class, bool want_clean, bool *clean) {
+/* The cheap half of a miss: the spare is full. NULL: it is not. */
+GR_NOINLINE static void *swap_in(unsigned class) {
     slow_enter();
-    *clean = false;
-    struct cache *self = gr_thread_cache_slow();
+    struct cache *self = thread_cache();
     void *p = NULL;
-    if (self) {
+    if (GR_LIKELY(self != NULL)) {
         class = cache_class_here(self, class); /* the caller may not have known its shard: it was born just now */
         p = cache_pop_owner(self, class);
         if (!p)
             p = gr_cache_pop_spare(self, class);
     }
-    if (!p)
-        p = refill_with(self, class, want_clean, clean);
+    slow_leave();
+    return p;
+}
+
+GR_NOINLINE static void *refill(unsigned class, bool want_clean, bool *clean) {
+    slow_enter();
+    struct cache *self = thread_cache();
+    if (self)
+        class = cache_class_here(self, class);
+    void *p = refill_with(self, class, want_clean, clean);
     if (GR_UNLIKELY(!p)) {
-        scavenge(gr_thread_cache_slow());
+        scavenge(self);
         p = refill_with(gr_thread_cache_slow(), class, want_clean, clean);
         if (!p)
             errno = ENOMEM;
@@ -105,7 +113,8 @@ static void *refill(unsigned class, bool want_clean, bool *clean) {
 
 void *gr_alloc_class_slow(unsigned class) {
     bool clean;
-    return refill(class, false, &clean);
+    void *p = swap_in(class);
+    return p ? p : refill(class, false, &clean);
 }
 
 void *gr_malloc_slow(size_t n) {
@@ -125,7 +134,9 @@ GR_NOINLINE static void *calloc_slow(size_t n) {
         return gr_alloc_large(n, 1, true); /* huge mappings are zero, large runs were cleared where dirty */
     unsigned class = gr_class_of(n);
     bool clean = false;
-    void *p = refill(class, n >= CLEAN_FROM_BYTES, &clean);
+    void *p = swap_in(class);
+    if (!p)
+        p = refill(class, n >= CLEAN_FROM_BYTES, &clean);
     if (p && !clean)
         memset(p, 0, class_bytes(class));
     return p;
@@ -151,28 +162,24 @@ GR_COLD GR_NORETURN static void not_a_block(const void *p, const char *call) {
 
 static bool is_large_start(const void *p) { return !((uintptr_t)p & (GRANULE_BYTES - 1)); }
 
-static void free_small(void *p, unsigned class, const char *call) {
-    struct cache *self = gr_thread_cache_slow();
+GR_NOINLINE static void free_overflow(struct cache *self, void *p, unsigned class, const char *call) {
     if (!self) {
         gr_direct_free(class, p, call);
-        return;
+    } else {
+        if (*self->top[class] == p)
+            gr_fatal_block("double free", call, p, class_bytes(class));
+        gr_cache_overflow(self, class, p);
+        gr_slow_tick();
     }
-    if (*self->top[class] == p)
-        gr_fatal_block("double free", call, p, class_bytes(class));
-    if (cache_push_owner(self, class, p) || gr_cache_push_spare(self, class, p))
-        return;
-    gr_cache_overflow(self, class, p);
-    gr_slow_tick();
+    slow_leave();
 }
 
-void gr_free_checked(void *p, const char *call) {
+/* Blocks that are not small, and what is none. */
+GR_NOINLINE static void free_other(void *p, unsigned class, const char *call) {
     if (!p)
         return;
-    unsigned class = (unsigned)page_class_of(p);
     slow_enter();
-    if (GR_LIKELY(class && class <= CLASSES))
-        free_small(p, class, call);
-    else if (class == CLASS_LARGE && is_large_start(p)) {
+    if (class == CLASS_LARGE && is_large_start(p)) {
         if (!gr_large_free(p))
             not_a_block(p, call);
         gr_slow_tick();
@@ -182,6 +189,21 @@ void gr_free_checked(void *p, const char *call) {
         not_a_block(p, call);
     }
     slow_leave();
+}
+
+void gr_free_checked(void *p, const char *call) {
+    unsigned class = (unsigned)page_class_of(p);
+    if (GR_UNLIKELY(!class || class > CLASSES)) {
+        free_other(p, class, call);
+        return;
+    }
+    slow_enter();
+    struct cache *self = thread_cache();
+    if (GR_LIKELY(self && *self->top[class] != p) &&
+        (cache_push_owner(self, class, p) || gr_cache_push_spare(self, class, p)))
+        slow_leave();
+    else
+        free_overflow(self, p, class, call);
 }
 
 void gr_free_slow(void *p) { gr_free_checked(p, "free"); }

@@ -10,16 +10,10 @@
 /* A smaller block is copied once to where it has room, and then grows in place. */
 enum { MOVE_PAGES_FROM_BYTES = 4 << 20 };
 
-/* The block itself, made what a new one of n bytes would be, or its pages at another address; NULL: it must be copied.
- * free_sized(p, n) relies on a small block's class being that of its last request. */
+/* A block that is not small, itself or its pages at another address; NULL: it must be copied. */
 static void *resized(void *p, size_t have, size_t n) {
-    unsigned class = (unsigned)page_class_of(p);
-    if (n <= SMALL_MAX_BYTES)
-        return class_bytes(gr_class_of(n)) == class_bytes(class) ? p : NULL;
-    if (!class)
+    if (!page_class_of(p))
         return gr_huge_resize(p, n);
-    if (class != CLASS_LARGE)
-        return NULL;
     if (gr_large_resize(p, n))
         return p;
     if (n < have)
@@ -33,6 +27,8 @@ static void *resized(void *p, size_t have, size_t n) {
     return gr_large_to_huge(p, n);
 }
 
+/* A block stays where a new one of n bytes would be of its class: free_sized(p, n) relies on a small block's class being that of
+ * its last request. */
 void *gr_realloc(void *p, size_t n, const char *call) {
     if (!p)
         return api_malloc(n);
@@ -45,11 +41,16 @@ void *gr_realloc(void *p, size_t n, const char *call) {
         errno = ENOMEM;
         return NULL;
     }
-    slow_enter();
-    void *same = resized(p, have, n);
-    slow_leave();
-    if (same)
-        return same;
+    if (n <= SMALL_MAX_BYTES) {
+        if (class_bytes(gr_class_of(n)) == have && page_class_of(p) <= CLASSES)
+            return p;
+    } else if (have > SMALL_MAX_BYTES) {
+        slow_enter();
+        void *same = resized(p, have, n);
+        slow_leave();
+        if (same)
+            return same;
+    }
     void *q = api_malloc(n);
     if (!q) {
         if (n > have)

@@ -43,22 +43,27 @@ static unsigned loaded_count(const struct cache *self, unsigned class) {
     return m ? (unsigned)(self->top[class] - (void *const *)m->slot) - self->own[class].bottom : 0;
 }
 
-/* Takes the loaded magazine out; it knows its count, and its blocks lie from its own bottom on. */
-static struct magazine *unload(struct cache *self, unsigned class) {
-    struct magazine *m = self->own[class].loaded;
+/* Others took what was below: the blocks move down to the magazine's own bottom. */
+GR_COLD static void close_gap(struct own *o, struct magazine *m) {
+    memmove(m->slot + 1, m->slot + 1 + o->bottom, m->count * sizeof *m->slot);
+    o->bottom = 0;
+}
+
+/* Takes the loaded magazine out; it knows its count. */
+GR_INLINE struct magazine *unload(struct cache *self, unsigned class) {
+    struct own *o = &self->own[class];
+    struct magazine *m = o->loaded;
     if (m) {
         m->count = (uint16_t)loaded_count(self, class);
-        unsigned bottom = self->own[class].bottom;
         GR_COMMIT(&self->top[class], no_rounds);
-        GR_COMMIT(&self->own[class].loaded, NULL);
-        self->own[class].bottom = 0;
-        if (bottom)
-            memmove(m->slot + 1, m->slot + 1 + bottom, m->count * sizeof *m->slot);
+        GR_COMMIT(&o->loaded, NULL);
+        if (GR_UNLIKELY(o->bottom))
+            close_gap(o, m);
     }
     return m;
 }
 
-static void load(struct cache *self, unsigned class, struct magazine *m) {
+GR_INLINE void load(struct cache *self, unsigned class, struct magazine *m) {
     GR_COMMIT(&self->own[class].loaded, m);
     GR_COMMIT(&self->top[class], &m->slot[m->count]);
 }
@@ -176,30 +181,44 @@ static void *refill_from_slabs(struct cache *self, unsigned class, bool *clean) 
     return cache_pop_owner(self, class);
 }
 
-static void swap_spare(struct cache *self, unsigned class) {
-    struct magazine *spare = self->own[class].spare;
-    GR_COMMIT(&self->own[class].spare, unload(self, class));
-    load(self, class, spare);
+/* The spare and the loaded magazine, which is as full or as empty as the spare is not, change places. A dead thread's top is
+ * believed while it lies in the loaded magazine: it leaves first and comes back last. */
+GR_INLINE void **swap_spare(struct cache *self, unsigned class, struct magazine *spare) {
+    struct own *o = &self->own[class];
+    GR_COMMIT(&self->top[class], no_rounds);
+    struct magazine *m = o->loaded;
+    GR_COMMIT(&o->loaded, spare);
+    GR_COMMIT(&o->spare, m);
+    void **top = &spare->slot[spare->count];
+    GR_COMMIT(&self->top[class], top);
+    return top;
 }
 
 void *gr_cache_pop_spare(struct cache *self, unsigned class) {
-    const struct magazine *spare = self->own[class].spare;
-    if (!spare || !spare->count || loaded_count(self, class))
+    struct own *o = &self->own[class];
+    struct magazine *spare = o->spare;
+    if (!spare || !spare->count)
         return NULL;
-    self->own[class].emptied = true;
-    swap_spare(self, class);
+    ASSERT(loaded_count(self, class) == 0);
+    if (GR_LIKELY(o->loaded != NULL))
+        o->loaded->count = 0;
+    o->bottom = 0;
+    o->emptied = true;
+    swap_spare(self, class, spare);
     return cache_pop_owner(self, class);
 }
 
 bool gr_cache_push_spare(struct cache *self, unsigned class, void *p) {
-    const struct magazine *spare = self->own[class].spare;
-    if (self->own[class].bottom) {
+    struct own *o = &self->own[class];
+    struct magazine *spare = o->spare;
+    if (GR_UNLIKELY(o->bottom)) {
         load(self, class, unload(self, class)); /* there is room below */
         return cache_push_owner(self, class, p);
     }
-    if (!spare || spare->count)
+    if (!spare || spare->count || !o->loaded)
         return false;
-    swap_spare(self, class);
+    o->loaded->count = o->loaded->rounds;
+    swap_spare(self, class, spare);
     return cache_push_owner(self, class, p);
 }
 

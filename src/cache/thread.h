@@ -50,6 +50,10 @@ void gr_slow_tick(void);
 /* The caller's cache, born now if need be. NULL: it has none (departed, no memory), has interrupted itself, or somebody has
  * claimed it: go to the slabs directly. Between slow_enter and slow_leave. */
 struct cache *gr_thread_cache_slow(void);
+GR_INLINE struct cache *thread_cache(void) {
+    struct cache *self = gr_self;
+    return GR_LIKELY(cache_serves(self) && gr_inside == 1 && cache_enter_owner(self)) ? self : gr_thread_cache_slow();
+}
 
 uint64_t gr_threads_alive(void);
 uint64_t gr_threads_born(void);
