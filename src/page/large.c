@@ -33,14 +33,25 @@ static void clear_window(char *at, size_t pages) {
     }
 }
 
+/* Stretches in a row whose first page was not there. A program that touches little of what it callocs is asked about rarely. */
+static struct half absent_in_a_row;
+enum { SURE = 16, ASK_EACH = 8 };
+
+static bool looks_absent(char *at) {
+    uint32_t n = half_load_relaxed(&absent_in_a_row);
+    uint8_t first;
+    bool absent = (n >= SURE && n % ASK_EACH) || (os_residence(at, os_page_bytes(), &first) && !first);
+    half_store_relaxed(&absent_in_a_row, absent ? n + 1 : 0);
+    return absent;
+}
+
 /* Makes dirty memory read as zero. Who freed it may have touched little of it, or nothing: pages that are not there need not
  * come for this. Purged or written, each page is zero afterwards, whatever the system said of it. */
 static void clear(char *at, size_t bytes) {
-    uint8_t first;
     size_t page = os_page_bytes(), pages;
     if (bytes < ASK_FROM_BYTES)
         memset(at, 0, bytes);
-    else if (!os_residence(at, page, &first) || first || !os_purge(at, bytes))
+    else if (!looks_absent(at) || !os_purge(at, bytes))
         for (; bytes; at += pages * page, bytes -= pages * page) {
             pages = min_size(bytes / page, WINDOW_PAGES);
             clear_window(at, pages);
