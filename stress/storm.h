@@ -132,7 +132,8 @@ __attribute__((noreturn)) static inline void storm_usage(const struct storm_extr
            "  --seconds S   how long (fractions allowed; hours are fine), now %g\n"
            "  --ops N       stop earlier, after N operations in each thread; 0: no limit, now %ld\n"
            "  --threads N   now %ld\n"
-           "  --seed N      repeat the random choices of a run (the interleaving is the machine's)\n",
+           "  --seed N      repeat the random choices of a run (the interleaving is the machine's); or "
+           "GRANARY_TEST_SEED\n",
            storm_name, storm.seconds, storm.ops, storm.threads);
     for (; extras && extras->name; extras++)
         printf("  --%-11s %s, now %ld\n", extras->name, extras->help, *extras->value);
@@ -167,6 +168,8 @@ static inline void storm_begin(int argc, char **argv, struct storm_options defau
     table[count] = (struct option){"help", no_argument, NULL, 'h'};
     storm_name = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
     storm = defaults;
+    if (!storm.seed && getenv("GRANARY_TEST_SEED"))
+        storm.seed = strtoull(getenv("GRANARY_TEST_SEED"), NULL, 0);
     if (!storm.seed) {
         struct timespec now;
         clock_gettime(CLOCK_REALTIME, &now);
