@@ -1,9 +1,10 @@
-/* fork_handlers.c -- the program's own fork handlers allocate, in all three places: checklist 80, bugs
- * 46, 56.
+/* fork_handlers.c -- the program's own fork handlers allocate, in all three places.
  *
  * Some handlers are older than the library's first use and some younger, so they run on both sides of its
  * own. Prepare handlers run in reverse order of registration, the others in order. Threads churn all the
  * time. By hand: --ops 5000 --threads 16.
+ *
+ * covers: S80 C7 C9
  */
 /* test: args="--ops 25 --threads 3" timeout=240 */
 #include "storm_block.h"

@@ -1,9 +1,11 @@
-/* fork_park.c -- fork while another thread is in the middle of any step: checklist 78, the decisive test.
+/* fork_park.c -- fork while another thread is in the middle of any step.
  *
  * For each site in turn a process of its own: a victim stays before the step for ever, then another thread
  * forks. In the child the victim does not exist, and what it was about to do never happens; the child
  * completes the full workload within the bound against hanging, as does its own child, and as does the
  * parent. Half of the forks are _Fork, which runs no handlers. By hand: --visits 20.
+ *
+ * covers: S78 C9
  */
 /* test: link=granary_points args="--visits 1" timeout=240 */
 #include "storm_points.h"

@@ -1,10 +1,11 @@
-/* fork_park_inside.c -- fork before any step of the very thread that is in the middle of it: checklist
- * 75, 78.
+/* fork_park_inside.c -- fork before any step of the very thread that is in the middle of it.
  *
  * What a handler does that interrupts malloc or free at the worst moment, for every moment: the hook itself
  * forks. The child completes the full workload inside the interrupted call, returns into it, finishes its own
  * work and ends; the parent waits and does the same. Other threads churn. Every third fork is _Fork. By hand:
  * --visits 20.
+ *
+ * covers: S75 S78 C9
  */
 /* test: link=granary_points args="--visits 1" timeout=240 */
 #include "storm_points.h"

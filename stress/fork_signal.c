@@ -1,10 +1,12 @@
-/* fork_signal.c -- fork and _Fork in a signal handler that interrupted malloc or free: checklist 75.
+/* fork_signal.c -- fork and _Fork in a signal handler that interrupted malloc or free.
  *
  * Each thread has a timer that interrupts it at a random moment of its churn, in all likelihood inside a call. The handler
  * forks. One child in two does everything there is still inside the handler and ends there, so the call that it interrupted is
  * never finished. The other returns from the handler at once, finishes that call, then does everything. The parent's handler
  * returns and its thread goes on. (A handler that allocates *and* returns into malloc is what "not async-signal-safe"
  * forbids.) By hand: --ops 10000 --threads 16.
+ *
+ * covers: S75 C9
  */
 /* test: args="--ops 30 --threads 3" timeout=240 */
 #include "storm_block.h"

@@ -1,10 +1,11 @@
-/* fork_storm.c -- processes of many threads fork without pause, and every child can do everything: checklist
- * 72, 73, 76, 77, 82, bugs 46, 57, 59, 62.
+/* fork_storm.c -- processes of many threads fork without pause, and every child can do everything.
  *
  * The parent's threads churn, start short-lived threads, trade blocks and fork. A child has only the thread
  * that forked: it verifies and frees blocks whose threads do not exist there, churns, starts threads, forks
  * on, and ends in one of several ways. Its memory stays near what it inherited. By hand: --forks 10000
  * --threads 16.
+ *
+ * covers: S72 S73 S76 S77 S82 C7 C9
  */
 /* test: args="--forks 150 --threads 5" timeout=240 */
 /* test: name=first args="--forks 0 --threads 1" timeout=60 */

@@ -1,5 +1,5 @@
 /* limits_map_count.c -- the process has all the mappings it may have: malloc may fail, free may not.
- * Item 95 of the list of semantics.
+ * covers: S95 C10
  */
 /* test: sanitize=off */
 #include "semantics_calls.h"

@@ -1,5 +1,5 @@
 /* memory_return.c -- memory that was freed goes back, and what is kept stays bounded.
- * Items 30, 101 and 103-105 of the list of semantics. (The long slope of 102 is the soak tests'.)
+ * covers: S30 S101 S103 S104 S105 C6 C14
  */
 /* test: sanitize=off timeout=120 serial=on */
 #include "semantics_calls.h"

@@ -1,5 +1,5 @@
 /* misuse_calls.c -- every call that takes a block is given what is none, and sized frees get the wrong size.
- * Items 111 and 112 of the list of semantics.
+ * covers: S111 S112 S118
  */
 #include "misuse_run.h"
 

@@ -1,7 +1,9 @@
-/* misuse_free.c -- what free says to pointers that it should not have been given. Items 106-110 of the list.
+/* misuse_free.c -- what free says to pointers that it should not have been given.
  *
  * Small blocks freed twice in a row and large blocks are told at once; of others free learns when the block
  * reaches its slab, here by settled() or a thread's end.
+ *
+ * covers: S106 S107 S108 S109 S110 S118 C12
  */
 #include "misuse_run.h"
 

@@ -1,5 +1,7 @@
 /* misuse_heap.c -- writes where no write belongs: into freed blocks, past the ends of blocks, over the whole heap.
- * Nothing of ours lies there, so the allocator stays sound. Items 113-116 of the list of semantics.
+ * Nothing of ours lies there, so the allocator stays sound.
+ *
+ * covers: S113 S114 S115 S116 S118
  */
 #include "misuse_run.h"
 

@@ -1,5 +1,7 @@
 /* misuse_report.c -- the report itself: a handler of SIGABRT may allocate, print a backtrace, or leave; other threads
- * may be in the middle of malloc. One line each time, and never a hang. Item 117 of the list of semantics.
+ * may be in the middle of malloc. One line each time, and never a hang.
+ *
+ * covers: S117 S118 C15 C16
  */
 #include "misuse_run.h"
 

@@ -3,6 +3,8 @@
  *
  * A granule's memory is a plain variable: its holder writes it, the system clears it, and whoever is told that a run is clean
  * reads zero.
+ *
+ * covers: S125 C2 C12
  */
 #include "model/c.h"
 

@@ -1,5 +1,7 @@
 /* model_depot.cc -- central/depot.c, central/magazine.c and page/meta.c as shipped: magazines between threads and the pool, their
  * slots as plain memory; the first record of a pool, whose chunk two threads map at once.
+ *
+ * covers: S125 C2 C3
  */
 #include "model/c.h"
 

@@ -1,5 +1,7 @@
 /* model_huge.cc -- page/huge.c as shipped: blocks of two places in one window of records, where the system hands an address out
  * again as soon as it is unmapped.
+ *
+ * covers: S125 C2 C5
  */
 #include "model/c.h"
 

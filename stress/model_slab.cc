@@ -3,6 +3,8 @@
  *
  * Beside the orders it checks at each step that no block is handed out twice or freed into another slab's life, that nobody
  * touches a block's memory, a parked field or a purged page without an edge; and in the end one-token and accounting.
+ *
+ * covers: S124 S125 C2 C4 C5 C6
  */
 #include "model/c.h"
 

@@ -1,4 +1,6 @@
-/* model_stack.cc -- base/stack.h: records move between two stacks, and what they carry moves with them. */
+/* model_stack.cc -- base/stack.h: records move between two stacks, and what they carry moves with them.
+ * covers: S125 C2 C3
+ */
 #include "model/c.h"
 
 #include "base/stack.h"

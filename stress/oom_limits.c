@@ -1,7 +1,9 @@
 /* oom_limits.c -- under limits of the system: address space, data, locked memory.
  *
  * Under RLIMIT_AS eight threads take all there is by every call, hold it together, give each other's blocks back, and
- * do it again: the same capacity each time, and there is room for new threads. Items 93, 94 and 100 of the list.
+ * do it again: the same capacity each time, and there is room for new threads.
+ *
+ * covers: S93 S94 S100 C10
  */
 /* test: sanitize=off timeout=120 */
 #include "semantics_calls.h"
@@ -169,7 +171,7 @@ static void semantics_093_freed_address_space_serves_a_new_thread(void **state) 
     must_end_well(in_new_process("room", "thread", 30), "room for a thread");
 }
 
-/* ---- item 94 ---- */
+/* ---- S94 ---- */
 
 static void every_call_is_refused_for(size_t size) {
     for (size_t c = 0; c < COUNT_OF(calls); c++) {

@@ -2,7 +2,8 @@
  *
  * Each N is a child of its own, born before the first malloc: it runs a load in which every call may be refused but
  * none may lie, then the same load with a kind system, which must be served in full and leave nothing behind.
- * Items 91, 92, 98 and 99 of the list of semantics.
+ *
+ * covers: S91 S92 S98 S99 C10
  */
 /* test: wrap=mmap,munmap,madvise,mremap,mprotect timeout=120 */
 #include "oom_fault.h"
@@ -234,7 +235,7 @@ static void semantics_091_everything_fails_from_the_nth_call_on(void **state) {
     sweep(FAULT_ANY, true, 2);
 }
 
-/* ---- item 98: a forked child that has no memory to repair itself with ---- */
+/* ---- S98: a forked child that has no memory to repair itself with ---- */
 
 static pthread_barrier_t held_everywhere;
 static void *kept[4][300];

@@ -1,5 +1,7 @@
-// override_cxx.cc -- operator new and delete: all of them are ours, and do as the C++ standard says.
-// Items 18 and 31-40 of the list of semantics; replacement by the program is in override_cxx_replace.cc.
+// override_cxx.cc -- operator new and delete: all of them are ours, and do as the C++ standard says. Replacement by
+// the program is in override_cxx_replace.cc.
+//
+// covers: S18 S31 S32 S33 S34 S35 S36 S37 S38 S39 S40
 
 #include "test.h"
 

@@ -1,5 +1,7 @@
 // override_cxx_replace.cc -- a program that replaces operator new and delete of one object and nothing else: the other
-// forms go by way of its own, as the C++ standard says ([new.delete]). Item 37 of the list of semantics.
+// forms go by way of its own, as the C++ standard says ([new.delete]).
+//
+// covers: S37
 
 #include "test.h"
 

@@ -1,7 +1,9 @@
-/* override_fork_spawn.c -- other programs started from threads that allocate: checklist 79, rules 19, 20.
+/* override_fork_spawn.c -- other programs started from threads that allocate.
  *
  * vfork and exec, posix_spawn, system and popen: the child borrows the parent's memory, or runs no fork
  * handlers, and must leave nothing behind in either. By hand: --ops 10000 --threads 16.
+ *
+ * covers: S79
  */
 /* test: args="--ops 12 --threads 4" timeout=240 */
 #define STORM_LIBC

@@ -1,10 +1,11 @@
-/* override_fork_stdio.c -- fork beside threads that sit in libc's own locks: checklist 74, 81, bugs 56,
- * 58, 61.
+/* override_fork_stdio.c -- fork beside threads that sit in libc's own locks.
  *
  * libc takes the lock of every stream around fork, and calls malloc while it holds them: in fopen, getline,
  * fflush. An allocator that takes its locks before fork and waits for libc's in there hangs the parent; one
  * that takes none hangs the child. Other threads load and unload libraries, which allocates under the
  * loader's lock, and print to memory. By hand: --forks 10000 --threads 16.
+ *
+ * covers: S74 S81 C9
  */
 /* test: args="--forks 60" timeout=240 libs=dl */
 #define STORM_LIBC

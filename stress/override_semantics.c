@@ -1,5 +1,5 @@
 /* override_semantics.c -- the libc names: all of them are ours, and they keep what libc promises.
- * Items 2, 3, 10, 17, 21-26, 28 and 30 of the list of semantics, through the names a program uses.
+ * covers: S2 S3 S10 S17 S20 S21 S22 S23 S24 S25 S26 S28 S30
  */
 #include "test.h"
 

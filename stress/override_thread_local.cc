@@ -1,8 +1,10 @@
-// override_thread_local.cc -- C++ objects that live as long as a thread or the program: checklist 40, 62, 68, rule 21.
+// override_thread_local.cc -- C++ objects that live as long as a thread or the program.
 //
 // thread_local objects are destroyed before the keys of pthread, static ones after main; both allocate in their constructors
 // and destructors, and free what others made before them. Keys whose destructors run after the thread_local objects are gone
 // hold blocks that those objects have left.
+//
+// covers: S40 S62 S68 C8 C17
 /* test: timeout=60 */
 #include <pthread.h>
 #include <unistd.h>

@@ -1,7 +1,9 @@
-/* override_whole.c -- a whole program on the library under libc's names: checklist 84, 86.
+/* override_whole.c -- a whole program on the library under libc's names.
  *
  * The program that start.cmake also links statically and starts under odd conditions. It first makes sure that the malloc it
  * calls is the library's, then does everything: threads, forks, streams, every call.
+ *
+ * covers: S84 S86
  */
 /* test: timeout=120 */
 #define STORM_LIBC

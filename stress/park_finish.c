@@ -1,11 +1,12 @@
-/* park_finish.c -- nobody waits: a thread that stops for ever before any step stops nobody else: checklist
- * 53, 54, 59, bugs 1-6.
+/* park_finish.c -- nobody waits: a thread that stops for ever before any step stops nobody else.
  *
  * For each site in turn a process of its own: a victim works until it comes to the site for the k-th time and
  * stays there. Everybody else must finish the full workload, thread births and ends, trim and huge blocks
  * included, and the process must be able to end. In half of the processes the victim starts alone, so that it
  * also stops in the middle of the process' first use; in the others it runs among the others, so that it
  * stops in the middle of contention. By hand: --visits 20.
+ *
+ * covers: S53 S54 S59 C1
  */
 /* test: link=granary_points args="--visits 1" timeout=240 */
 #include "storm_points.h"

@@ -1,9 +1,11 @@
-/* race_exit.c -- threads end while other threads free their blocks: checklist 46, 47, 48, 50.
+/* race_exit.c -- threads end while other threads free their blocks.
  *
  * Short lives allocate blocks of all kinds, put them into the boxes and end, some without ever freeing, some
  * without ever allocating. Their ends overlap with the frees of those blocks by the lanes' next threads and
  * by two threads that free only. Afterwards no cache of a dead thread may be left and no memory may be in
  * use. By hand: --seconds 3600 --threads 16.
+ *
+ * covers: S46 S47 S48 S50
  */
 /* test: args="--seconds 2" timeout=240 */
 #include "storm_block.h"

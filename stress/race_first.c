@@ -1,7 +1,9 @@
-/* race_first.c -- many threads make the process' first call at once: checklist 43, bugs 3, 41, 42, 43.
+/* race_first.c -- many threads make the process' first call at once.
  *
  * Each round is a process of its own in which nothing has been allocated yet. Its threads wait at a barrier,
  * then make different first calls together, then work. By hand: --ops 1000.
+ *
+ * covers: S43 C1 C7
  */
 /* test: args="--ops 60" timeout=240 */
 #include "storm_block.h"

@@ -1,10 +1,11 @@
-/* race_large.c -- large and huge blocks: allocated by one thread, resized by another, freed by a third:
- * checklist 57, 58, bugs 29, 31, 32.
+/* race_large.c -- large and huge blocks: allocated by one thread, resized by another, freed by a third.
  *
  * All threads trade a few blocks of 100 KiB and more, so that the address space of one that is freed or moved
  * is taken again at once by somebody else, and an entry of the page map that is removed too late hits the
  * next holder. Aligned blocks start inside what was reserved for them. By hand: --seconds 3600 --threads 16
  * --max-mib 256.
+ *
+ * covers: S57 S58 C5
  */
 /* test: args="--seconds 2" timeout=240 */
 #include "storm_block.h"

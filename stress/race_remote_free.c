@@ -1,9 +1,11 @@
-/* race_remote_free.c -- producers allocate, consumers free, in every size class: checklist 44, 45, 48.
+/* race_remote_free.c -- producers allocate, consumers free, in every size class.
  *
  * Half of the threads only ever allocate and half only ever free, so every block goes the long way round: out
  * of a slab into the producer's magazine, over a box to the consumer, from his magazine through the depot or
  * the bitmaps back. Class after class gets its turn. At any time only what fits the boxes is alive, so a way
  * round that loses blocks shows as growth. By hand: --seconds 3600 --threads 16.
+ *
+ * covers: S44 S45 S48 C6
  */
 /* test: args="--seconds 2" timeout=240 */
 #include "storm_block.h"

@@ -1,8 +1,9 @@
-/* race_trim.c -- memory is given back to the system and figures are read while others allocate: checklist 6,
- * 30, 104.
+/* race_trim.c -- memory is given back to the system and figures are read while others allocate.
  *
  * Some threads churn and check that calloc's memory is zero and that contents stay; the others trim without
  * pause, whole and in part, and read and print the figures. By hand: --seconds 3600 --threads 16.
+ *
+ * covers: S6 S30 S104 C14
  */
 /* test: args="--seconds 2" timeout=240 */
 #include "storm_block.h"

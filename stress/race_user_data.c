@@ -1,4 +1,4 @@
-/* race_user_data.c -- free(p) happens before the malloc that hands the same memory out again: checklist 56.
+/* race_user_data.c -- free(p) happens before the malloc that hands the same memory out again.
  *
  * Threads write and read blocks plainly, with no synchronisation of their own after they have been started:
  * what orders one thread's use of a block before the next thread's is malloc and free alone. ThreadSanitizer
@@ -7,6 +7,8 @@
  *
  * Long bursts drive blocks out of magazines into depots, bitmaps and page runs, so each of those ways is
  * used. By hand: --seconds 3600 --threads 8 with -DGRANARY_SANITIZE=thread.
+ *
+ * covers: S56 C2
  */
 /* test: args="--seconds 2" timeout=240 */
 #include "storm_block.h"

@@ -1,5 +1,5 @@
 /* semantics_aligned.c -- alignments asked for, those nobody can give, and those that are no alignments.
- * Items 20-25 of the list of semantics.
+ * covers: S20 S21 S22 S23 S24 S25 C11
  */
 #include "semantics_calls.h"
 

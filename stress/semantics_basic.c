@@ -1,5 +1,7 @@
 /* semantics_basic.c -- what every block is: there, aligned, apart from all others, zero where promised, freed by
- * every call that frees. Items 1-3, 5-7, 26, 27 and 30 of the list of semantics.
+ * every call that frees.
+ *
+ * covers: S1 S2 S3 S5 S6 S7 S26 S27 S30 S132 C14
  */
 /* test: timeout=120 */
 #include "semantics_calls.h"
@@ -85,7 +87,7 @@ static void semantics_003_free_of_null_does_nothing(void **state) {
     assert_int_equal(errno, ERRNO_MARK);
 }
 
-/* ---- item 5: random calls against the oracle ---- */
+/* ---- S5: random calls against the oracle ---- */
 
 struct live {
     struct interval interval;
@@ -159,7 +161,7 @@ static void semantics_005_contents_survive_random_calls(void **state) {
     must(oracle == NULL);
 }
 
-/* ---- items 6 and 7: calloc ---- */
+/* ---- S6, S7: calloc ---- */
 
 struct dirty {
     size_t size;
@@ -255,7 +257,7 @@ static void semantics_006_calloc_is_zero_where_realloc_grew(void **state) {
     }
 }
 
-/* ---- items 26 and 27: the usable size, sized frees ---- */
+/* ---- S26, S27: the usable size, sized frees ---- */
 
 static void semantics_026_usable_size_is_stable_and_harmless(void **state) {
     (void)state;
@@ -330,7 +332,7 @@ static void semantics_027_sized_frees_accept_what_was_asked_for(void **state) {
     granary_trim(); /* what was noted wrongly would be found here */
 }
 
-/* ---- item 30 ---- */
+/* ---- S30 ---- */
 
 static void *inspect_often(void *arg) {
     int fd = *(int *)arg;
@@ -370,6 +372,78 @@ static void semantics_030_inspection_works_in_threads(void **state) {
     assert_string_equal(granary_version(), "0.1.0");
 }
 
+/* ---- S132 ---- */
+
+static struct granary_stats figures(void) {
+    struct granary_stats stats;
+    granary_get_stats(&stats);
+    return stats;
+}
+
+static void semantics_132_figures_of_large_and_huge_blocks_are_exact(void **state) {
+    (void)state;
+    static const size_t sizes[] = {300000, 5 * MIB, 64 * MIB, 65 * MIB, 200 * MIB + 1};
+    granary_trim();
+    struct granary_stats before = figures();
+    void *blocks[COUNT_OF(sizes)];
+    size_t used = 0, huge = 0;
+    for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+        blocks[i] = granary_malloc(sizes[i]);
+        used += granary_malloc_usable_size(blocks[i]);
+        huge += sizes[i] > 64 * MIB ? granary_malloc_usable_size(blocks[i]) : 0;
+        assert_int_equal(figures().used_bytes - before.used_bytes, used);
+        assert_int_equal(figures().huge_bytes - before.huge_bytes, huge);
+    }
+    for (size_t i = 0; i < COUNT_OF(sizes); i++)
+        granary_free(blocks[i]);
+    assert_int_equal(figures().used_bytes, before.used_bytes);
+    assert_int_equal(figures().huge_bytes, before.huge_bytes);
+}
+
+static void semantics_132_figures_of_small_blocks_follow_what_lives(void **state) {
+    (void)state;
+    enum { BLOCKS = 20000, BYTES = 1000 };
+    static void *blocks[BLOCKS];
+    granary_trim();
+    struct granary_stats before = figures();
+    for (size_t i = 0; i < BLOCKS; i++)
+        blocks[i] = granary_malloc(BYTES);
+    size_t live = BLOCKS * granary_malloc_usable_size(blocks[0]), used = figures().used_bytes - before.used_bytes;
+    assert_in_range(used, live, live + live / 8);
+    for (size_t i = 0; i < BLOCKS; i++)
+        granary_free(blocks[i]);
+    assert_in_range(figures().cached_bytes, 1, figures().used_bytes);
+    granary_trim();
+    assert_int_equal(figures().cached_bytes, 0);
+    assert_in_range(figures().used_bytes, 0, before.used_bytes + MIB);
+}
+
+static pthread_barrier_t all_born, all_counted;
+
+static void *live_and_wait(void *unused) {
+    (void)unused;
+    granary_free(granary_malloc(100));
+    pthread_barrier_wait(&all_born);
+    pthread_barrier_wait(&all_counted);
+    return NULL;
+}
+
+static void semantics_132_threads_are_counted(void **state) {
+    (void)state;
+    pthread_t threads[16];
+    size_t before = figures().threads;
+    pthread_barrier_init(&all_born, NULL, COUNT_OF(threads) + 1);
+    pthread_barrier_init(&all_counted, NULL, COUNT_OF(threads) + 1);
+    for (size_t i = 0; i < COUNT_OF(threads); i++)
+        must(pthread_create(&threads[i], NULL, live_and_wait, NULL) == 0);
+    pthread_barrier_wait(&all_born);
+    assert_int_equal(figures().threads, before + COUNT_OF(threads));
+    pthread_barrier_wait(&all_counted);
+    for (size_t i = 0; i < COUNT_OF(threads); i++)
+        must(pthread_join(threads[i], NULL) == 0);
+    assert_int_equal(figures().threads, before);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(semantics_001_blocks_are_aligned_writable_and_apart),
@@ -382,6 +456,9 @@ int main(void) {
         cmocka_unit_test(semantics_026_nallocx_foretells_the_usable_size),
         cmocka_unit_test(semantics_027_sized_frees_accept_what_was_asked_for),
         cmocka_unit_test(semantics_030_inspection_works_in_threads),
+        cmocka_unit_test(semantics_132_figures_of_large_and_huge_blocks_are_exact),
+        cmocka_unit_test(semantics_132_figures_of_small_blocks_follow_what_lives),
+        cmocka_unit_test(semantics_132_threads_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,11 +1,11 @@
 /* semantics_errno.c -- success and free leave errno alone, failure sets ENOMEM whatever the system said.
- * Items 4, 28 and 29 of the list of semantics.
+ * covers: S4 S28 S29 C13
  */
 /* test: wrap=mmap,munmap,madvise,mremap,mprotect */
 #include "oom_fault.h"
 #include "semantics_calls.h"
 
-/* ---- item 4: free ---- */
+/* ---- S4: free ---- */
 
 static void *free_keeps_errno(void *ptr) {
     errno = ERRNO_MARK;
@@ -64,7 +64,7 @@ static void semantics_004_free_keeps_errno_when_the_system_refuses(void **state)
     }
 }
 
-/* ---- item 28: success ---- */
+/* ---- S28: success ---- */
 
 static void semantics_028_success_keeps_errno(void **state) {
     (void)state;
@@ -136,7 +136,7 @@ static void semantics_028_the_first_call_ever_keeps_errno(void **state) {
     }
 }
 
-/* ---- item 29: failure ---- */
+/* ---- S29: failure ---- */
 
 enum { KEPT = 1 << 16 };
 

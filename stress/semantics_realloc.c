@@ -1,5 +1,5 @@
 /* semantics_realloc.c -- a block that changes its size keeps its contents, or stays as it was.
- * Items 9-16 of the list of semantics.
+ * covers: S9 S10 S11 S12 S13 S14 S15 S16 C11
  */
 /* test: wrap=mmap,munmap,madvise,mremap,mprotect */
 #include "oom_fault.h"

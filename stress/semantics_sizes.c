@@ -1,5 +1,5 @@
 /* semantics_sizes.c -- sizes that no machine has, and products that overflow: NULL and ENOMEM, at once and silently.
- * Items 8 and 17-19 of the list of semantics.
+ * covers: S8 S17 S18 S19 C11
  */
 #include "semantics_calls.h"
 

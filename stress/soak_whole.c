@@ -5,8 +5,11 @@
  * then starts its successor, who joins it and goes on with the same blocks. Blocks also cross lanes through
  * the boxes. Contents are verified at every free and realloc. By hand: --seconds 36000 --threads 16, also
  * under each sanitizer.
+ *
+ * covers: S52 S102 C6
  */
 /* test: args="--seconds 3" timeout=240 */
+/* test: name=one_processor args="--seconds 2 --threads 48 --cpus 1" timeout=240 */
 #include "storm_block.h"
 
 enum { slots_per_lane = 512 };
@@ -20,7 +23,17 @@ struct lane {
     pthread_barrier_t *end; /* met by the lane's last thread and by main */
 };
 
-static long max_mib = 48;
+static long max_mib = 48, cpus = 0;
+
+/* On so many of the processors that the process may use: threads that wait for each other would get nowhere. */
+static void use_processors(long count) {
+    cpu_set_t allowed;
+    REQUIRE(sched_getaffinity(0, sizeof allowed, &allowed) == 0, "errno %d", errno);
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &allowed) && count-- <= 0)
+            CPU_CLR(cpu, &allowed);
+    REQUIRE(sched_setaffinity(0, sizeof allowed, &allowed) == 0, "errno %d", errno);
+}
 
 /* Also blocks of a lane that sleep for long: a burst that fills the lane, or empties most of it. */
 static void tide(struct lane *lane) {
@@ -61,8 +74,11 @@ static void *life(void *arg) {
 }
 
 int main(int argc, char **argv) {
-    static const struct storm_extra extras[] = {{"max-mib", &max_mib, "largest block, MiB"}, {0}};
+    static const struct storm_extra extras[] = {
+        {"max-mib", &max_mib, "largest block, MiB"}, {"cpus", &cpus, "processors to run on, 0: all"}, {0}};
     storm_begin(argc, argv, (struct storm_options){.seconds = 10, .threads = 4}, extras);
+    if (cpus)
+        use_processors(cpus);
     struct lane *lanes = granary_calloc((size_t)storm.threads, sizeof *lanes);
     REQUIRE(lanes, "no memory for %ld lanes", storm.threads);
     pthread_barrier_t end;
@@ -79,6 +95,7 @@ int main(int argc, char **argv) {
     for (long i = 0; i < storm.threads; i++) {
         storm_join(lanes[i].last);
         storm_release_all(&rng, lanes[i].slots, slots_per_lane);
+        REQUIRE(lanes[i].ops > 0, "lane %ld did nothing", i);
         ops += lanes[i].ops;
         lives += lanes[i].generation;
     }

@@ -1,5 +1,7 @@
 # What the start_ family needs beside its executables: shims and libraries to load, and one program linked in every way.
 # Each source of a library is also its test: compiled with STRESS_SHIM it is what the test preloads or loads.
+#
+# covers: S88
 
 if(NOT GRANARY_SANITIZE)
   foreach(name start_recurse start_tls)

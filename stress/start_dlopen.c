@@ -1,8 +1,10 @@
-/* start_dlopen.c -- the library loaded by dlopen beside libc's malloc and a second copy of itself: checklist 84, rule 24.
+/* start_dlopen.c -- the library loaded by dlopen beside libc's malloc and a second copy of itself.
  *
  * The program calls libc's malloc; granary_api is linked in under its own names; the shared library is loaded with
  * RTLD_LOCAL. Each of the three serves its own blocks, and a block of one that is given to another's free is named as what
  * it is. Threads outlive the library's dlclose.
+ *
+ * covers: S84 C17
  */
 /* test: sanitize=off libs=dl args="$<TARGET_FILE:granary>" */
 #include "storm_block.h"

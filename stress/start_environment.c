@@ -1,8 +1,10 @@
-/* start_environment.c -- programs started with little around them, and how much a small program pays: checklist 86, 93.
+/* start_environment.c -- programs started with little around them, and how much a small program pays.
  *
  * start_plain (a whole program, see override_whole.c) runs with the library preloaded: with no environment, with closed
  * streams, with nonsense in our options, without /proc, with a small stack, with little address space. Then the size of a
  * program that does nothing is compared with and without the library, and the library's TLS with what dlopen can grant.
+ *
+ * covers: S86 S93
  */
 /* test: link=none timeout=240 args="$<TARGET_FILE:granary> $<TARGET_FILE:start_plain>" */
 #include "storm.h"

@@ -1,10 +1,11 @@
-/* start_recurse.c -- libc's functions that call malloc themselves, as shims, profilers and sanitizers make them: checklist
- * 83, bugs 44, 82.
+/* start_recurse.c -- libc's functions that call malloc themselves, as shims, profilers and sanitizers make them.
  *
  * With STRESS_SHIM this is a library that is preloaded before granary: each function below allocates and frees before it
  * does its work, so what granary calls while it starts, grows, ends a thread or gives memory back calls granary again. That
  * must neither recurse without end nor deadlock nor hand the same block out twice. Otherwise this is the program that runs
  * between the two.
+ *
+ * covers: S83 C7 C15
  */
 /* test: link=none libs=dl timeout=120 args="$<TARGET_FILE:start_recurse_shim> $<TARGET_FILE:granary>" */
 #ifdef STRESS_SHIM

@@ -1,9 +1,11 @@
-/* start_tls.c -- libraries with thread-local storage, loaded and touched in threads: checklist 62, 63, 81, 85, bugs 48, 49.
+/* start_tls.c -- libraries with thread-local storage, loaded and touched in threads.
  *
  * With STRESS_SHIM this is a library whose TLS is larger than what the loader keeps in reserve, so that each thread that
  * touches it gets the block by malloc, and libc frees it at the thread's end, after the last destructor. Loading many copies
  * makes the loader enlarge its table of such blocks; the first table of the main thread comes from the loader's own early
  * malloc. Otherwise this is the program, which starts itself anew with granary preloaded.
+ *
+ * covers: S62 S63 S81 S85 C8
  */
 /* test: link=none libs=dl timeout=120 args="$<TARGET_FILE:start_tls_shim> $<TARGET_FILE:granary>" */
 #ifdef STRESS_SHIM

@@ -1,8 +1,10 @@
-/* thread_cancel.c -- no call is a cancellation point: checklist 69, rule 22.
+/* thread_cancel.c -- no call is a cancellation point.
  *
  * First a thread whose cancellation is pending does everything there is and must reach its end. Then main
  * cancels threads at random that only test for it now and then; what they hold is freed by their cleanup
  * handlers. By hand: --ops 100000.
+ *
+ * covers: S69
  */
 /* test: args="--ops 200" timeout=120 */
 #include "storm_block.h"

@@ -1,10 +1,11 @@
-/* thread_exit.c -- the ends of a process beside threads that work on: checklist 64, 65, 66, 67, 68, 70, bugs
- * 7, 54, 55.
+/* thread_exit.c -- the ends of a process beside threads that work on.
  *
  * Each run is a child whose threads churn while it ends: by exit with atexit handlers that allocate, _exit,
  * quick_exit, abort, return from main's part, by the main thread's pthread_exit, and with detached threads
  * that go on during exit. It must end with the right status; how soon is not judged beyond the bound against
  * hanging. By hand: --ops 2000.
+ *
+ * covers: S64 S65 S66 S67 S68 S70 C1 C8 C17
  */
 /* test: args="--ops 8" timeout=240 */
 #include "storm_block.h"

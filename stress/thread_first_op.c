@@ -1,8 +1,10 @@
-/* thread_first_op.c -- each call as the first one of a thread and of a process: checklist 41, 42, bug 45.
+/* thread_first_op.c -- each call as the first one of a thread and of a process.
  *
  * "First of a process" is tried in main, in a constructor and in the executable's .preinit_array, where
  * nothing of the library has run yet: the program starts itself anew with the place and the number of the
  * call.
+ *
+ * covers: S41 S42 C7
  */
 /* test: timeout=120 */
 #include "storm_block.h"
@@ -114,7 +116,7 @@ static bool first(int call, void *other, bool *took) {
     }
 }
 
-/* errno must not be touched by a first call that succeeds (checklist 28). */
+/* errno must not be touched by a first call that succeeds (S28). */
 static bool first_keeps_errno(int call, void *other, bool *took) {
     errno = 4711;
     bool more = first(call, other, took);

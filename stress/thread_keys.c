@@ -1,10 +1,11 @@
-/* thread_keys.c -- destructors of thread-specific data that allocate and free in all four rounds: checklist
- * 61, bugs 48, 50, 51, 52.
+/* thread_keys.c -- destructors of thread-specific data that allocate and free in all four rounds.
  *
  * Some keys are older than anything that the library has done, some younger, so that its own hook runs before
  * some destructors and after others. Each destructor frees the block that its key holds, works, and sets a
  * new one as long as libc calls it. What the last round leaves is freed by main. No cache may be left of a
  * thread that came back to life that way. By hand: --ops 100000.
+ *
+ * covers: S61 C8
  */
 /* test: args="--ops 300" timeout=120 */
 #include "storm_block.h"

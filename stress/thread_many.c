@@ -1,9 +1,10 @@
-/* thread_many.c -- threads in great number, one after the other and all at once: checklist 48, 49, 50, bugs
- * 50, 53.
+/* thread_many.c -- threads in great number, one after the other and all at once.
  *
  * After some thousand short threads the process is as large as it will ever be: RSS, address space, mappings
  * and caches are the same after ten or a hundred times as many. Each third thread only frees, each third
  * allocates and leaves its block to the next. By hand: --threads-total 1000000 --alive 10000.
+ *
+ * covers: S48 S49 S50 C8
  */
 /* test: args="--threads-total 20000 --alive 400" timeout=240 */
 #include "storm_block.h"

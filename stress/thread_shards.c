@@ -3,6 +3,8 @@
  *
  * A few threads, born together, so that each has a shard of its own. Each frees half of its neighbour's blocks and allocates
  * as many again; then the lines of all blocks are compared.
+ *
+ * covers: S60
  */
 /* test: timeout=120 */
 #include "test.h"

@@ -1,8 +1,10 @@
-/* thread_small_stack.c -- threads with the least stack that there is: checklist 71.
+/* thread_small_stack.c -- threads with the least stack that there is.
  *
  * A thread with sysconf(_SC_THREAD_STACK_MIN) bytes of stack makes every kind of call. Its stack is painted
  * before, so what the calls took is seen afterwards; a thread that calls nothing shows what libc itself
  * takes. The bound is on the difference.
+ *
+ * covers: S71
  */
 /* test: sanitize=off timeout=120 */
 #include "storm_block.h"

@@ -1,4 +1,6 @@
-/* unit_arena.c -- page/arena.h against a byte for each granule: item 120 of the list of semantics. */
+/* unit_arena.c -- page/arena.h against a byte for each granule.
+ * covers: S120 C12
+ */
 /* test: wrap=mmap,munmap,madvise,mremap,mprotect timeout=120 */
 #include "oom_fault.h"
 

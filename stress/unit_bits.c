@@ -1,4 +1,6 @@
-/* unit_bits.c -- base/bits.h against loops that count one bit at a time. Item 120 for single words. */
+/* unit_bits.c -- base/bits.h against loops that count one bit at a time.
+ * covers: S120 C12
+ */
 #include "test.h"
 
 #include "base/bits.h"

@@ -1,4 +1,6 @@
-/* unit_page_map.c -- page/region.h and page/page_map.h: which addresses are ours. Item 121 of the list of semantics. */
+/* unit_page_map.c -- page/region.h and page/page_map.h: which addresses are ours.
+ * covers: S121 C12
+ */
 #include "test.h"
 
 #include "page/page_map.h"

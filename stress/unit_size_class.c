@@ -1,4 +1,6 @@
-/* unit_size_class.c -- slab/size_class.h, exhaustively: items 119 and 122 of the list of semantics. */
+/* unit_size_class.c -- slab/size_class.h, exhaustively.
+ * covers: S119 S122
+ */
 #include "test.h"
 
 #include "cache/cache.h"

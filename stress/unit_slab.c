@@ -1,4 +1,6 @@
-/* unit_slab.c -- slab/slab.h: each row of the STATES table by its name, then all of them at random against an oracle. */
+/* unit_slab.c -- slab/slab.h: each row of the STATES table by its name, then all of them at random against an oracle.
+ * covers: S124
+ */
 #include "test.h"
 
 #include "os/options.h"

@@ -1,4 +1,6 @@
-/* unit_stack.c -- base/stack.h: each row of its table, the tag, and what a popper sees who slept. */
+/* unit_stack.c -- base/stack.h: each row of its table, the tag, and what a popper sees who slept.
+ * covers: C3
+ */
 #include "test.h"
 
 #include "base/stack.h"

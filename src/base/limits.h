@@ -51,6 +51,7 @@ enum {
     GROWTH_GRANULES = 16,            /* a MiB more in slabs than ever, between looks for idle classes */
 };
 
+_Static_assert(sizeof(void *) == 8, "a region of 1 TiB and tags beside addresses want 64-bit addresses");
 _Static_assert(SLAB_WORDS == 64, "one bitmap word per 64 smallest blocks of a granule");
 _Static_assert(LARGE_MAX_GRANULES <= ARENA_GRANULES, "a run lies in one arena");
 _Static_assert(SMALL_MAX_BYTES / GRANULE_BYTES * SLAB_MIN_BLOCKS <= CHUNK_GRANULES, "a slab lies in one chunk");
