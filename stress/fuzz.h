@@ -8,10 +8,11 @@
  *              fuzz_calls                              the committed corpus, then what is drawn
  *              fuzz_calls FILE                         that input
  *              fuzz_calls --ops 1 --seed 7 /dev/null   the one that was drawn from seed 7
- *              build-fuzz/stress/fuzz_calls -timeout=20 -max_len=4096 DIRECTORY stress/corpus/fuzz_calls    for hours
+ *              build-fuzz/stress/fuzz_calls -fork=2 -timeout=60 -max_len=4096 DIRECTORY stress/corpus/fuzz_calls    for hours
  *
  * INVARIANTS
  *   input-decides   What an input does follows from its bytes: no clock, no free-running thread, no address takes part.
+ *                   libFuzzer tries one after the other in one process, and so on the heap that the others have left.
  */
 #ifndef STRESS_FUZZ_H
 #define STRESS_FUZZ_H

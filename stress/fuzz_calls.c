@@ -21,13 +21,12 @@
 enum {
     LANES = 4,
     SLOTS = 1024,
-    FULL_BYTES =
-        4096, /* the pattern covers so much of a block's start, then a word a page or a granule, then the end */
-    PAGES_BYTES = 256 << 10,
-    EDGE_BYTES = 64,
-    MANY_BYTES = 1 << 20,
     PAGE = 4096,
     GRANULE = 65536,
+    FULL_BYTES = 4096,       /* the pattern covers so much of a block's start, then a word */
+    PAGES_BYTES = 256 << 10, /* in each page of a block up to this size, in each granule of a larger one, */
+    EDGE_BYTES = 64,         /* and the end */
+    MANY_BYTES = 1 << 20,    /* in blocks that one record allocates */
     MAX_LIVE_BYTES = 384 << 20,
     IDLE_BYTES = 8 << 20, /* what may be in use with no block alive: slabs that wait */
     NO_ERROR = 4242
@@ -527,7 +526,7 @@ static void set_fault(const struct record *r) {
     atomic_store(&fault.fired, fired);
 }
 
-enum verb { ALLOCATE, ALLOCATE_MANY, RELEASE, RELEASE_MANY, RESIZE, REFUSE, TRIM, FIGURES, TIME, FAULT, END, VERBS };
+enum verb { ALLOCATE, ALLOCATE_MANY, RELEASE, RELEASE_MANY, RESIZE, REFUSE, TRIM, FIGURES, TIME, FAULT, END };
 
 static const enum verb verbs[32] = {
     ALLOCATE,      ALLOCATE,      ALLOCATE,      ALLOCATE,     ALLOCATE, ALLOCATE, ALLOCATE, ALLOCATE,
