@@ -26,7 +26,7 @@ static int a_run(void *unused) {
     struct rng rng = {7};
     char *first = granary_malloc(1);
     uint64_t sum = 0;
-    for (int i = 0; i < 200000; i++) {
+    for (int i = 0; i < 60000; i++) {
         void **block = &blocks[rng_below(&rng, COUNT_OF(blocks))];
         if (rng_below(&rng, 4) == 0) {
             granary_free(*block);
