@@ -168,14 +168,33 @@ GR_COLD GR_NORETURN static void not_ours(void *p, unsigned class, const char *ca
     gr_fatal_pointer("invalid free", call, p, "was not allocated, or its slab was freed since");
 }
 
-static void give(const struct combined *c, unsigned class, const char *call) {
+static void count(uint32_t slab, unsigned class, uint32_t blocks) {
+    if (blocks)
+        settle(slab, class, slab_add_any(slab_at(slab), &gr_classes[class], blocks));
+}
+
+/* Sets the bits of one word; returns how many blocks are to be counted. */
+static uint32_t give(const struct combined *c, unsigned class, const char *call) {
     if (!c->slab)
-        return;
-    struct slab *s = slab_at(c->slab);
-    uint64_t twice = slab_or_any(s, c->word, c->mask);
+        return 0;
+    uint64_t twice = slab_or_any(slab_at(c->slab), c->word, c->mask);
     if (GR_UNLIKELY(twice))
         double_free(c, class, twice, call);
-    settle(c->slab, class, slab_add_any(s, &gr_classes[class], bits_count(c->mask)));
+    return bits_count(c->mask);
+}
+
+/* Words of one slab stand in a row: they are counted by one add. */
+static void give_all(const struct combined *table, unsigned entries, unsigned class, const char *call) {
+    uint32_t slab = 0, blocks = 0;
+    for (const struct combined *c = table; c < table + entries; c++) {
+        if (c->slab && c->slab != slab) {
+            count(slab, class, blocks);
+            slab = c->slab;
+            blocks = 0;
+        }
+        blocks += give(c, class, call);
+    }
+    count(slab, class, blocks);
 }
 
 void gr_bin_return(unsigned class, void *const *blocks, unsigned n, const char *call) {
@@ -193,15 +212,14 @@ void gr_bin_return(unsigned class, void *const *blocks, unsigned n, const char *
         uint64_t bit = 1ull << at.index % 64;
         struct combined *c = &table[(at.slab * 7 + word) % entries];
         if (c->slab != at.slab || c->word != word) {
-            give(c, class, call);
+            count(c->slab, class, give(c, class, call));
             *c = (struct combined){at.slab, word, 0};
         }
         if (GR_UNLIKELY(c->mask & bit))
             double_free(c, class, bit, call);
         c->mask |= bit;
     }
-    for (unsigned i = 0; i < entries; i++)
-        give(&table[i], class, call);
+    give_all(table, entries, class, call);
     if (half_load_relaxed(&bins[class].whole) >= TRIM_WHOLE_SLABS)
         gr_bin_trim(class, TRIM_LOOKS, false);
 }
