@@ -16,6 +16,9 @@ enum {
     HEAP_SHARE = 8, /* all threads' budget is this part of the heap */
 };
 
+/* Unused magazines of each kind that a thread keeps, for its next exchange: 4 KiB of each. */
+static const uint8_t keeps[MAGAZINE_KINDS] = {32, 8, 2};
+
 static void *no_rounds[2] = {NULL, MAGAZINE_FULL};
 
 void gr_cache_init(struct cache *self) {
@@ -72,6 +75,40 @@ static void dissolve(unsigned class, struct magazine *m, const char *call) {
     unsigned n = m->count;
     m->count = 0;
     gr_bin_return(class, m->slot + 1, n, call);
+}
+
+static struct magazine *new_empty(struct cache *self, unsigned rounds) {
+    unsigned kind = gr_magazine_kind(rounds);
+    struct magazine *m = self->empty[kind];
+    if (!m)
+        return gr_magazine_new(rounds);
+    GR_COMMIT(&self->empty[kind], m->slot[1]);
+    self->empties[kind]--;
+    gr_magazine_renew(m, rounds);
+    return m;
+}
+
+static void keep_empty(struct cache *self, struct magazine *m) {
+    unsigned kind = magazine_kind(m);
+    if (self->empties[kind] >= keeps[kind]) {
+        gr_magazine_free(m);
+        return;
+    }
+    m->slot[1] = self->empty[kind];
+    self->empties[kind]++;
+    GR_COMMIT(&self->empty[kind], m);
+}
+
+void gr_cache_drop_empties(struct cache *self) {
+    for (unsigned kind = 0; kind < MAGAZINE_KINDS; kind++) {
+        struct magazine *m = self->empty[kind];
+        GR_COMMIT(&self->empty[kind], NULL);
+        self->empties[kind] = 0;
+        for (struct magazine *next; m; m = next) {
+            next = m->slot[1];
+            gr_magazine_free(m);
+        }
+    }
 }
 
 /* A magazine in hand goes where it can: back to the pool if empty, to the depot if it is worth it, else dissolved. */
@@ -138,13 +175,13 @@ static bool load_empty(struct cache *self, unsigned class) {
     struct own *o = &self->own[class];
     if (o->loaded && o->loaded->rounds >= o->rounds)
         return true;
-    struct magazine *bigger = gr_magazine_new(o->rounds);
+    struct magazine *bigger = new_empty(self, o->rounds);
     if (!bigger)
         return o->loaded != NULL;
     struct magazine *old = unload(self, class);
     load(self, class, bigger);
     if (old)
-        gr_magazine_free(old);
+        keep_empty(self, old);
     return true;
 }
 
@@ -234,7 +271,7 @@ void *gr_cache_refill(struct cache *self, unsigned class, bool *clean) {
         if (!o->spare)
             o->spare = empty;
         else if (empty)
-            gr_magazine_free(empty);
+            keep_empty(self, empty);
         load(self, class, full);
         return cache_pop_owner(self, class);
     }
@@ -269,10 +306,10 @@ void gr_cache_overflow(struct cache *self, unsigned class, void *p) {
         if (away->rounds >= o->rounds)
             empty = away;
         else
-            gr_magazine_free(away);
+            keep_empty(self, away);
     }
     if (!empty)
-        empty = gr_magazine_new(o->rounds);
+        empty = new_empty(self, o->rounds);
     if (empty)
         load(self, class, empty);
     if (!cache_push_owner(self, class, p))
@@ -293,6 +330,7 @@ void gr_cache_flush(struct cache *self, bool keep_depot) {
     for (unsigned class = 1; class <= CLASSES; class ++)
         if (self->own[class].rounds || holding_of(self, class)->slab)
             empty_class(self, class, keep_depot);
+    gr_cache_drop_empties(self);
     word_store_relaxed(&self->cached, 0);
 }
 
@@ -321,6 +359,7 @@ void gr_cache_tick(struct cache *self, uint64_t now_ms) {
         return;
     for (unsigned class = 1; class <= CLASSES; class ++)
         empty_if_idle(self, class);
+    gr_cache_drop_empties(self);
     word_store_relaxed(&self->cached, cached_bytes(self));
     gr_depots_tick(now);
 }

@@ -58,6 +58,8 @@ struct cache {
     struct word idle_sum;  /* the housekeeper's: its tops when it last looked */
     struct own own[CLASSES + 1];
     struct holding held[HELD + 1]; /* by bytes / 16; [0] is for the slab of another class while it is claimed from */
+    struct magazine *empty[MAGAZINE_KINDS]; /* unused magazines, each with the next in its first slot */
+    uint8_t empties[MAGAZINE_KINDS];
 };
 _Static_assert(sizeof(struct cache) <= 4096, "an idle thread costs a page");
 
@@ -113,6 +115,9 @@ void gr_cache_overflow(struct cache *self, unsigned class, void *p);
 
 /* Gives back the class's spare and its held slab; returns the bytes of their free blocks. */
 uint64_t gr_cache_drop_reserve(struct cache *self, unsigned class);
+
+/* The unused magazines go back to the pool. */
+void gr_cache_drop_empties(struct cache *self);
 
 /* Empties the cache: full magazines to the depot if `keep_depot`, all else to the slabs. */
 void gr_cache_flush(struct cache *self, bool keep_depot);

@@ -38,6 +38,7 @@ static void salvage(struct cache *dead, void *survivor) {
             gr_bin_relist(slab, (unsigned)page_class(slab));
         dead->held[i].slab = 0;
     }
+    gr_cache_drop_empties(dead);
     dead->rounds_bytes = 0;
     gr_thread_forget(dead);
 }

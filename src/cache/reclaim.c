@@ -75,6 +75,7 @@ static bool reclaim_cache(struct cache *c, uint64_t *bytes) {
     for (unsigned class = 1; class <= CLASSES; class ++)
         if (cuts[class].block && cut_holds(c, class, cuts[class], fenced))
             *bytes += return_cut(c, class, cuts[class]);
+    gr_cache_drop_empties(c);
     word_store_relaxed(&c->cached, 0);
     open_gate(c);
     return true;

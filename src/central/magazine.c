@@ -20,24 +20,31 @@ struct magazine *gr_magazine_at(uint32_t id) {
     return meta_at(&pools[id & 3], id >> 2);
 }
 
-struct magazine *gr_magazine_new(unsigned rounds) {
+unsigned gr_magazine_kind(unsigned rounds) {
     unsigned kind = 0;
     while (kind_rounds(kind) < rounds)
         kind++;
     ASSERT(kind < MAGAZINE_KINDS);
+    return kind;
+}
+
+struct magazine *gr_magazine_new(unsigned rounds) {
+    unsigned kind = gr_magazine_kind(rounds);
     uint32_t index = gr_meta_take(&pools[kind]);
     if (!index || index > STACK_INDEX_MASK >> 2)
         return NULL;
     struct magazine *m = meta_at(&pools[kind], index);
     m->id = index << 2 | kind;
+    gr_magazine_renew(m, rounds);
+    return m;
+}
+
+void gr_magazine_renew(struct magazine *m, unsigned rounds) {
+    m->slot[m->rounds + 1] = NULL; /* it may hold more than before: no mark must stand among its rounds */
     m->rounds = (uint16_t)rounds;
     m->count = 0;
     m->slot[0] = NULL;
     m->slot[rounds + 1] = MAGAZINE_FULL;
-    return m;
 }
 
-void gr_magazine_free(struct magazine *m) {
-    m->slot[m->rounds + 1] = NULL; /* in its next life it may hold more: no mark must stand among its rounds */
-    gr_meta_give(&pools[m->id & 3], m->id >> 2);
-}
+void gr_magazine_free(struct magazine *m) { gr_meta_give(&pools[m->id & 3], m->id >> 2); }

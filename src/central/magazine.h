@@ -35,8 +35,16 @@ _Static_assert(sizeof(struct magazine) == MAGAZINE_HEAD, "slots follow the head"
 
 struct magazine *gr_magazine_at(uint32_t id);
 
-/* An empty magazine for `rounds` blocks, at most the largest kind's. NULL without memory. */
+/* The least kind for so many rounds, at most the largest kind's. */
+unsigned gr_magazine_kind(unsigned rounds);
+
+/* An empty magazine for `rounds` blocks. NULL without memory. */
 struct magazine *gr_magazine_new(unsigned rounds);
 void gr_magazine_free(struct magazine *m);
+
+/* The same, of a magazine that its holder has emptied: it will hold `rounds` blocks, at most its kind's. */
+void gr_magazine_renew(struct magazine *m, unsigned rounds);
+
+GR_INLINE unsigned magazine_kind(const struct magazine *m) { return m->id & 3; }
 
 #endif
