@@ -139,7 +139,7 @@ static void depot_bound_grows_where_a_refusal_was_regretted(void **state) {
     struct holding h = {0, 0, 0, 0};
     static void *heap[20000];
     bool clean;
-    unsigned used = 0; /* the bound is a share of the class's slabs */
+    unsigned used = 0; /* the bound is at most what the class's slabs hold */
     for (unsigned n = 1; n && used < COUNT_OF(heap); used += n)
         n = gr_bin_claim(&h, CLASS, heap + used, (unsigned)COUNT_OF(heap) - used, &clean);
     unsigned before = fill(&h), depth = before;

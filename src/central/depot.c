@@ -6,8 +6,7 @@
 enum {
     DEPOT_MOST = 128, /* magazines */
     DEPOT_LEAST = 2,
-    DEPOT_SHARE = 8, /* of the class's slabs */
-    TICK_MOST = 64,  /* magazines dissolved in one tick */
+    TICK_MOST = 64, /* magazines dissolved in one tick */
 };
 
 static struct {
@@ -30,11 +29,11 @@ uint32_t gr_depot_depth(unsigned class) {
     return top ? half_load_relaxed(&gr_magazine_at(top)->depth) : 0;
 }
 
-/* The most that the class's slabs allow. */
-static uint32_t share_of(unsigned class) {
+/* The most that the class's slabs hold. */
+static uint32_t most_of(unsigned class) {
     const struct size_class *k = &gr_classes[class];
-    size_t share = gr_bin_granules(class) * GRANULE_BYTES / DEPOT_SHARE;
-    return (uint32_t)min_size(share / ((size_t)k->rounds * k->bytes), DEPOT_MOST);
+    size_t blocks = gr_bin_granules(class) / k->granules * k->capacity;
+    return (uint32_t)min_size(blocks / k->rounds, DEPOT_MOST);
 }
 
 bool gr_depot_push(unsigned class, struct magazine *m) {
@@ -54,8 +53,8 @@ static void missed(unsigned class) {
     if (!regret)
         return;
     half_store_relaxed(&depots[class].regret, regret - 1);
-    if (bound < share_of(class))
-        half_store_relaxed(&depots[class].bound, bound + 1);
+    if (bound < most_of(class))
+        half_store_relaxed(&depots[class].bound, bound + 1 + bound / 4);
 }
 
 struct magazine *gr_depot_pop(unsigned class) {

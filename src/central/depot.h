@@ -2,8 +2,8 @@
  *
  * PURPOSE     One compare-and-swap moves a magazine's worth of blocks from thread to thread. Last in, first out: the
  *             warmest go out next. Every block here may keep a slab from being whole, so a depot is as deep as it proves
- *             useful: the bound grows by one when a pop misses what a refused push has just dissolved, up to a share of the
- *             class's slabs; what lay unused since the last tick is dissolved by half, and the bound falls with it.
+ *             useful: the bound grows when a pop misses what a refused push has just dissolved, up to what the class's
+ *             slabs hold; what lay unused since the last tick is dissolved by half, and the bound falls with it.
  *
  * INVARIANTS
  *   bounded     A push is refused when the top magazine says that the depot is as deep as the bound. Depth, bound and
