@@ -33,7 +33,8 @@ static void expect_warning(const char *source, const char *item) {
     expected_bytes += bytes;
 }
 
-static const char *const keys[OPTION_COUNT] = {"purge_ms", "thread_cache", "total_cache", "thp", "stats"};
+static const char *const keys[OPTION_COUNT] = {"purge_ms", "thread_cache", "total_cache",
+                                               "thp",      "housekeeping", "stats"};
 static uint64_t model[OPTION_COUNT];
 
 static bool number(const char *text, bool with_unit, uint64_t most, uint64_t *out) {
@@ -56,6 +57,7 @@ static bool value_of(enum option which, const char *text, uint64_t *out) {
     case OPTION_THP:
         *out = !strcmp(text, "never") ? THP_NEVER : !strcmp(text, "always") ? THP_ALWAYS : THP_AUTO;
         return *out != THP_AUTO || !strcmp(text, "auto");
+    case OPTION_HOUSEKEEPING:
     case OPTION_STATS:
         return number(text, false, 1, out);
     default:
@@ -104,7 +106,7 @@ static void take_variable(char *entry) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static char text[fuzz_max_input + 16], copy[fuzz_max_input + 16];
-    static const char start[] = "purge_ms:1000,thread_cache:2M,total_cache:64M,thp:auto,stats:0";
+    static const char start[] = "purge_ms:1000,thread_cache:2M,total_cache:64M,thp:auto,housekeeping:1,stats:0";
     if (size < 1 || size > fuzz_max_input - 16)
         return 0;
     said_bytes = expected_bytes = 0;
@@ -142,9 +144,28 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 }
 
 static size_t fuzz_draw(struct rng *rng, uint8_t *data) {
-    static const char *const words[] = {
-        "purge_ms", "thread_cache", "total_cache", "thp", "stats", "PURGE_MS", "THP", "CONF", ":", ",", "=",
-        "never",    "auto",         "always",      "0",   "1",     "25000",    "64",  "K",    "m", "G"};
+    static const char *const words[] = {"purge_ms",
+                                        "thread_cache",
+                                        "total_cache",
+                                        "thp",
+                                        "housekeeping",
+                                        "stats",
+                                        "PURGE_MS",
+                                        "THP",
+                                        "CONF",
+                                        ":",
+                                        ",",
+                                        "=",
+                                        "never",
+                                        "auto",
+                                        "always",
+                                        "0",
+                                        "1",
+                                        "25000",
+                                        "64",
+                                        "K",
+                                        "m",
+                                        "G"};
     size_t size = 0;
     data[size++] = (uint8_t)rng_below(rng, 3);
     for (size_t pieces = rng_below(rng, 30); pieces > 0; pieces--) {

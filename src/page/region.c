@@ -3,7 +3,7 @@
 
 #include "os/options.h"
 
-struct word gr_region_base;
+GR_LINE struct word gr_region_base; /* each free reads it: nothing that is written later shares its line */
 
 /* Where a base may lie. The first is far above what programs map low, below what the kernel maps high, and above the
  * shadow memory of AddressSanitizer; the others serve machines and tools with fewer addresses (valgrind, sanitizers). */
@@ -16,7 +16,7 @@ static const struct {
 };
 enum { RANGES = sizeof ranges / sizeof *ranges, TRIES = 8 };
 
-static struct word dense_chunks;
+GR_LINE static struct word dense_chunks;
 
 /* A large block, or a slab of a few large ones, may be touched here and there alone: huge pages under it would cost memory that
  * nobody uses. Slabs of small blocks fill their pages, but for the last few of each class. */
