@@ -99,6 +99,87 @@ static int underflow_by_32(size_t size) { return overflow(size, -32); }
 static int underflow_by_a_page(size_t size) { return overflow(size, -4096); }
 static int underflow_by_1M(size_t size) { return overflow(size, -(1 << 20)); }
 
+/* ---- 118: one block alone, with what was asked for and not what it holds ---- */
+
+/* The byte behind what was asked for, of a block that is freed next. */
+static int one_past(size_t size, char value) {
+    char *ptr = block_of(size);
+    ((volatile char *)opaque(ptr))[size] = value;
+    granary_free(ptr);
+    return HARMLESS;
+}
+
+static int past_by_a_letter(size_t size) { return one_past(size, 'A'); }
+static int past_by_a_nul(size_t size) { return one_past(size, 0); }
+
+static int past_by_a_letter_then_realloc(size_t size) {
+    char *ptr = block_of(size);
+    ((volatile char *)opaque(ptr))[size] = 'A';
+    must(granary_realloc(ptr, size + 1) != NULL);
+    return HARMLESS;
+}
+
+static int past_by_a_page(size_t size) {
+    char *ptr = block_of(size);
+    memset(opaque(ptr), 1, size + 8192);
+    granary_free(ptr);
+    return HARMLESS;
+}
+
+/* Row by row to the end of the slab, as a loop without a bound goes. */
+static int past_the_slab(size_t size) {
+    char *ptr = block_of(size);
+    for (size_t i = 0; i < 70000; i++) {
+        ((volatile char *)opaque(ptr))[i] = 1;
+    }
+    return HARMLESS;
+}
+
+/* ---- 119: after free ---- */
+
+/* Written to, then handed out again, sooner or later. */
+static int write_then_reuse(size_t size, size_t at) {
+    char *ptr = block_of(size);
+    granary_free(ptr);
+    ((volatile char *)opaque(ptr))[at] = 'A';
+    for (size_t i = 0; i < 2000; i++) {
+        granary_free(block_of(size));
+    }
+    granary_trim();
+    for (size_t i = 0; i < 2000; i++) {
+        block_of(size);
+    }
+    return HARMLESS;
+}
+
+static int write_first_byte(size_t size) { return write_then_reuse(size, 0); }
+static int write_last_byte(size_t size) { return write_then_reuse(size, size - 1); }
+
+static int read_after_free(size_t size) {
+    char *ptr = block_of(size);
+    memset(ptr, 'A', size);
+    granary_free(ptr);
+    return ((volatile char *)opaque(ptr))[size / 2] == 'A' ? UNNOTICED : HARMLESS;
+}
+
+/* What malloc gives was another's. */
+static int read_before_write(size_t size) {
+    char *blocks[40];
+    for (size_t i = 0; i < COUNT_OF(blocks); i++) {
+        memset(blocks[i] = opaque(granary_malloc(size)), 'A', size);
+    }
+    for (size_t i = 0; i < COUNT_OF(blocks); i++) {
+        granary_free(blocks[i]);
+    }
+    for (size_t i = 0; i < COUNT_OF(blocks); i++) {
+        char *ptr = opaque(granary_malloc(size));
+        if (ptr[size / 2] == 'A') {
+            return UNNOTICED;
+        }
+    }
+    return HARMLESS;
+}
+
 /* ---- 116: where the records are ---- */
 
 /* Overwrites the mapping that a block lies in, wherever it can be written. */
@@ -163,6 +244,31 @@ static const struct crime crimes[] = {
     {"115_underflow_by_32_64", underflow_by_32, 64},
     {"115_underflow_by_a_page_1000", underflow_by_a_page, 1000},
     {"115_underflow_by_1M_64", underflow_by_1M, 64},
+    {"118_past_by_a_letter_40", past_by_a_letter, 40},
+    {"118_past_by_a_letter_56", past_by_a_letter, 56},
+    {"118_past_by_a_letter_1000", past_by_a_letter, 1000},
+    {"118_past_by_a_letter_100000", past_by_a_letter, 100000},
+    {"118_past_by_a_letter_300000", past_by_a_letter, 300000},
+    {"118_past_by_a_letter_80M", past_by_a_letter, 80 * MIB + 5},
+    {"118_past_by_a_nul_40", past_by_a_nul, 40},
+    {"118_past_by_a_nul_56", past_by_a_nul, 56},
+    {"118_past_by_a_nul_300000", past_by_a_nul, 300000},
+    {"118_past_then_realloc_40", past_by_a_letter_then_realloc, 40},
+    {"118_past_then_realloc_300000", past_by_a_letter_then_realloc, 300000},
+    {"118_past_by_a_page_300000", past_by_a_page, 300000},
+    {"118_past_by_a_page_80M", past_by_a_page, 80 * MIB},
+    {"118_past_the_slab_40", past_the_slab, 40},
+    {"119_write_first_byte_40", write_first_byte, 40},
+    {"119_write_last_byte_40", write_last_byte, 40},
+    {"119_write_last_byte_1000", write_last_byte, 1000},
+    {"119_write_first_byte_20000", write_first_byte, 20000},
+    {"119_write_last_byte_100000", write_last_byte, 100000},
+    {"119_write_first_byte_300000", write_first_byte, 300000},
+    {"119_read_after_free_40", read_after_free, 40},
+    {"119_read_after_free_100000", read_after_free, 100000},
+    {"119_read_after_free_300000", read_after_free, 300000},
+    {"119_read_before_write_40", read_before_write, 40},
+    {"119_read_before_write_20000", read_before_write, 20000},
     {"116_whole_mapping_64", whole_mapping, 64},
     {"116_whole_mapping_1000", whole_mapping, 1000},
     {"116_whole_mapping_40000", whole_mapping, 40000},

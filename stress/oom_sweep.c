@@ -184,7 +184,8 @@ static const int errors[] = {ENOMEM, EAGAIN, EINVAL, EPERM};
 /* Returns how many calls of these kinds there were to fail. */
 static long sweep(unsigned kinds, bool from_then_on, size_t first_error) {
     struct blow blow = {kinds, 1, from_then_on, 0};
-    for (; blow.nth < MOST; blow.nth++) {
+    /* Hardened: each slab and each large block makes two calls more. */
+    for (; blow.nth < MOST; blow.nth += 1 + (GRANARY_HARDENED ? blow.nth / 8 : 0)) {
         blow.error = errors[(first_error + (size_t)blow.nth) % COUNT_OF(errors)];
         struct ending ending = in_child(suffer, &blow, 20);
         if (ending.exit_code == NOT_REACHED && ending.length == 0) {

@@ -8,6 +8,7 @@
 #include <dlfcn.h>
 #include <malloc.h>
 
+#include <algorithm>
 #include <memory_resource>
 #include <new>
 #include <stdexcept>
@@ -245,7 +246,7 @@ void semantics_036_sized_delete(void **) {
     ::operator delete(nullptr, size_t(100), k_align_64);
     ::operator delete(nullptr, std::nothrow);
     void *probe = malloc(1);
-    for (size_t n = 0; n <= MIB; n = malloc_usable_size(probe) + 1) {
+    for (size_t n = 0; n <= MIB; n = std::max(malloc_usable_size(probe), n + n / 16) + 1) {
         free(probe);
         probe = malloc(n);
         for (size_t near : {n ? n - 1 : 0, n, n + 1}) {

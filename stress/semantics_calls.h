@@ -88,6 +88,22 @@ static inline void grid_add(struct grid *grid, size_t size) {
     }
 }
 
+/* The last size of the next class. The hardened build names no edges: its blocks are as long as what was asked for, and their
+ * classes those of eight bytes more. */
+static inline size_t edge_after(size_t edge) {
+    enum { SEAL = 8 };
+    size_t next = granary_nallocx(edge + 1, 0);
+    must(next > edge);
+    if (!GRANARY_HARDENED) {
+        return next;
+    }
+    size_t class = edge ? edge + SEAL : 0, step = 16;
+    while (step * 16 <= class) {
+        step *= 2;
+    }
+    return class + step - SEAL;
+}
+
 static inline struct grid *grid_up_to(size_t limit) {
     static const size_t landmarks[] = {
         0,       8,        16,       31,       64,       128,       256,       512,       1 * KIB,   2 * KIB, 4 * KIB,
@@ -98,8 +114,7 @@ static inline struct grid *grid_up_to(size_t limit) {
     for (size_t i = 0; i < COUNT_OF(landmarks) && landmarks[i] <= limit; i++) {
         grid_add(&grid, landmarks[i]);
     }
-    for (size_t edge = granary_nallocx(1, 0); edge <= 512 * KIB && edge <= limit; edge = granary_nallocx(edge + 1, 0)) {
-        must(edge > 0);
+    for (size_t edge = edge_after(0); edge <= 512 * KIB && edge <= limit; edge = edge_after(edge)) {
         grid_add(&grid, edge);
     }
     return &grid;

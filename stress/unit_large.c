@@ -1,5 +1,6 @@
 /* unit_large.c -- page/large.h: runs that live, are freed once, grow and shrink where they are, and read as zero. */
-/* test: wrap=mmap,munmap,madvise,mremap,mprotect,mincore timeout=60 */
+/* Not in the hardened build, whose large blocks know their bytes and end at a guard: unit_guard.c. */
+/* test: hardened=off wrap=mmap,munmap,madvise,mremap,mprotect,mincore timeout=60 */
 #include "oom_fault.h"
 
 #include "os/options.h"

@@ -82,7 +82,7 @@ static void slab_reborn_clean_only_on_memory_never_used(void **state) {
         fresh = clean ? next : 0;
     }
     assert_true(fresh && index);
-    size_t bytes = gr_classes[quick_class].granules * (size_t)GRANULE_BYTES;
+    size_t bytes = gr_classes[quick_class].granules * (size_t)GRANULE_BYTES - (HARDENED ? GUARD_BYTES : 0);
     assert_true(all_bytes_are(region_address(fresh), bytes, 0));
     assert_int_equal(slab_at(fresh)->parked_clean_from, 0);
     half_store_relaxed(&slab_at(fresh)->word, gr_classes[quick_class].capacity);

@@ -10,6 +10,8 @@
 static void *alloc_aligned(size_t align, size_t n) {
     if (align <= MIN_ALIGN)
         return api_malloc(n);
+    if (HARDENED)
+        return gr_hardened_aligned(n, align);
     unsigned class = gr_class_of_aligned(n, align);
     if (!class)
         return gr_alloc_large(n ? n : 1, align, false);

@@ -21,6 +21,7 @@
 #include "os/fatal.h"
 #include "os/options.h"
 #include "page/arena.h"
+#include "page/guard.h"
 #include "page/huge.h"
 #include "page/large.h"
 
@@ -39,6 +40,8 @@ static void scavenge(struct cache *self) {
         gr_bin_trim(class, UINT32_MAX, false);
         gr_bin_trim(class, UINT32_MAX, false);
     }
+    if (HARDENED)
+        gr_guard_flush();
     gr_arenas_unmap_vacant();
 }
 
@@ -143,6 +146,8 @@ GR_NOINLINE static void *calloc_slow(size_t n) {
 }
 
 void *gr_calloc(size_t n) {
+    if (HARDENED) /* a small block reads as zero */
+        return n > SMALL_MAX_BYTES - SEAL_BYTES ? gr_alloc_large(n, 1, true) : gr_hardened_malloc(n);
     struct cache *self = gr_self;
     size_t class = class_by_table(self, n);
     void *p = GR_LIKELY(class) ? cache_pop_owner(self, class) : NULL;
@@ -208,14 +213,7 @@ void gr_free_checked(void *p, const char *call) {
 
 void gr_free_slow(void *p) { gr_free_checked(p, "free"); }
 
-size_t gr_usable(const void *p, const char *call) {
-    unsigned class = (unsigned)page_class_of(p);
-    struct block_place at;
-    if (GR_LIKELY(class && class <= CLASSES)) {
-        if (!block_find(p, class, &at))
-            gr_fatal_inside(call, p, class_bytes(class));
-        return class_bytes(class);
-    }
+size_t gr_usable_run(const void *p, unsigned class, const char *call) {
     if (class == CLASS_LARGE && is_large_start(p))
         return gr_large_bytes(p);
     size_t huge = class ? 0 : gr_huge_bytes(p);
@@ -226,8 +224,23 @@ size_t gr_usable(const void *p, const char *call) {
     return huge;
 }
 
+size_t gr_usable(const void *p, const char *call) {
+    unsigned class = (unsigned)page_class_of(p);
+    struct block_place at;
+    if (HARDENED)
+        return gr_hardened_usable((void *)(uintptr_t)p, class, call);
+    if (GR_LIKELY(class && class <= CLASSES)) {
+        if (!block_find(p, class, &at))
+            gr_fatal_inside(call, p, class_bytes(class));
+        return class_bytes(class);
+    }
+    return gr_usable_run(p, class, call);
+}
+
 /* Usable bytes that a request would get; what a sized free must agree with. 0 above PTRDIFF_MAX. */
 static size_t usable_of_request(size_t n, size_t align) {
+    if (HARDENED)
+        return n > PTRDIFF_MAX || align > PTRDIFF_MAX ? 0 : n;
     unsigned class = align <= MIN_ALIGN ? (n <= SMALL_MAX_BYTES ? gr_class_of(n) : 0) : gr_class_of_aligned(n, align);
     if (class)
         return class_bytes(class);
@@ -241,6 +254,10 @@ static size_t usable_of_request(size_t n, size_t align) {
 void gr_free_sized_slow(void *p, size_t n, size_t align, const char *call) {
     if (!p)
         return;
+    if (HARDENED) {
+        gr_hardened_free_sized(p, n, align, call);
+        return;
+    }
     size_t have = gr_usable(p, call), want = usable_of_request(n, align);
     /* realloc may have left a huge block where a new one would be large. */
     if (have != want && (want <= SMALL_MAX_BYTES || have != round_up(n, os_page_bytes()) || page_class_of(p)))

@@ -2,6 +2,7 @@
 #ifndef API_ALLOC_H
 #define API_ALLOC_H
 
+#include "api/hardened.h"
 #include "cache/thread.h"
 
 /* n > SMALL_MAX_BYTES or an alignment that no class serves. NULL and ENOMEM without memory. */
@@ -16,6 +17,9 @@ void *gr_realloc(void *p, size_t n, const char *call);
 
 /* Usable bytes of a live block; ends the program, naming `call`, if p is none. */
 size_t gr_usable(const void *p, const char *call);
+
+/* The same for what is no block of a slab, by its page map class. */
+size_t gr_usable_run(const void *p, unsigned class, const char *call);
 
 /* free of a block by its size and alignment: wrong ones end the program. */
 void gr_free_sized_slow(void *p, size_t n, size_t align, const char *call);
@@ -32,6 +36,8 @@ GR_INLINE size_t class_by_table(const struct cache *self, size_t n) {
 
 /* NULL: the magazine is empty, or the request is not by table. */
 GR_INLINE void *api_pop(size_t n) {
+    if (HARDENED)
+        return gr_hardened_malloc(n);
     struct cache *self = gr_self;
     if (GR_LIKELY(n < self->linear_end))
         return cache_pop_owner(self, self->class_by_16[(n + 15) / 16]);
@@ -39,11 +45,17 @@ GR_INLINE void *api_pop(size_t n) {
 }
 
 GR_INLINE void *api_malloc(size_t n) {
+    if (HARDENED)
+        return gr_hardened_malloc(n);
     void *p = api_pop(n);
     return GR_LIKELY(p != NULL) ? p : gr_malloc_slow(n);
 }
 
 GR_INLINE void api_free(void *p) {
+    if (HARDENED) {
+        gr_hardened_free(p, SIZE_UNKNOWN, "free");
+        return;
+    }
     size_t granule = region_granule(p);
     if (GR_UNLIKELY(granule >= REGION_GRANULES)) {
         gr_free_slow(p);
@@ -55,6 +67,10 @@ GR_INLINE void api_free(void *p) {
 
 /* No look at the page map: a wrong size is found where the block returns to its slab. */
 GR_INLINE void api_free_sized(void *p, size_t n, const char *call) {
+    if (HARDENED) {
+        gr_hardened_free_sized(p, n, 1, call);
+        return;
+    }
     struct cache *self = gr_self;
     if (n <= SHARDED_MAX_BYTES) { /* the size does not tell the shard */
         size_t granule = region_granule(p), by_16 = (n + 15) / 16;

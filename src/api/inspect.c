@@ -8,6 +8,7 @@
 #include "os/fatal.h"
 #include "os/options.h"
 #include "page/arena.h"
+#include "page/guard.h"
 #include "page/huge.h"
 #include "page/meta.h"
 #include "page/purge.h"
@@ -92,6 +93,8 @@ int granary_malloc_trim(size_t pad) {
         gr_bin_trim(class, UINT32_MAX, true); /* one stack, */
         gr_bin_trim(class, UINT32_MAX, true); /* then the other */
     }
+    if (HARDENED)
+        gr_guard_flush();
     bool any = !pad && gr_arenas_unmap_vacant() != 0;
     any |= gr_purge_all(pad / GRANULE_BYTES) != 0;
     slow_leave();

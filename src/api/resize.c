@@ -27,6 +27,13 @@ static void *resized(void *p, size_t have, size_t n) {
     return gr_large_to_huge(p, n);
 }
 
+static void free_any(void *p, const char *call) {
+    if (HARDENED)
+        gr_hardened_free(p, SIZE_UNKNOWN, call);
+    else
+        gr_free_checked(p, call);
+}
+
 /* A block stays where a new one of n bytes would be of its class: free_sized(p, n) relies on a small block's class being that of
  * its last request. */
 void *gr_realloc(void *p, size_t n, const char *call) {
@@ -34,14 +41,19 @@ void *gr_realloc(void *p, size_t n, const char *call) {
         return api_malloc(n);
     size_t have = gr_usable(p, call);
     if (!n) {
-        gr_free_checked(p, call);
+        free_any(p, call);
         return NULL;
     }
     if (n > PTRDIFF_MAX) {
         errno = ENOMEM;
         return NULL;
     }
-    if (n <= SMALL_MAX_BYTES) {
+    unsigned class = HARDENED ? (unsigned)page_class_of(p) : 0;
+    if (class && class <= CLASSES) {
+        void *same = gr_hardened_resize(p, class, have, n);
+        if (same)
+            return same;
+    } else if (n <= SMALL_MAX_BYTES) {
         if (class_bytes(gr_class_of(n)) == have && page_class_of(p) <= CLASSES)
             return p;
     } else if (have > SMALL_MAX_BYTES) {
@@ -81,7 +93,7 @@ int granary_reallocarr(void *ptr_to_ptr, size_t count, size_t size) {
     int saved = errno;
     memcpy(&p, ptr_to_ptr, sizeof p);
     if (!n) {
-        gr_free_checked(p, "reallocarr");
+        free_any(p, "reallocarr");
         p = NULL;
     } else if (!(p = gr_realloc(p, n, "reallocarr"))) {
         errno = saved;

@@ -48,6 +48,10 @@ extern void gr_test_point(void);
         GR_POINT();                                                                                                    \
         return atomic_exchange_explicit(&w->value, v, memory_order_acquire);                                           \
     }                                                                                                                  \
+    GR_INLINE type noun##_swap_acq_rel(struct noun *w, type v) {                                                       \
+        GR_POINT();                                                                                                    \
+        return atomic_exchange_explicit(&w->value, v, memory_order_acq_rel);                                           \
+    }                                                                                                                  \
     GR_INLINE bool noun##_cas_release(struct noun *w, type *seen, type v) {                                            \
         GR_POINT();                                                                                                    \
         return atomic_compare_exchange_weak_explicit(&w->value, seen, v, memory_order_release, memory_order_relaxed);  \

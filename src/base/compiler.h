@@ -38,6 +38,13 @@
 
 #define GR_PREFETCH(p) __builtin_prefetch((p), 1, 3)
 
+/* Writes back what is there: the page comes for writing, whatever is read of it next. */
+#if defined(__x86_64__)
+#define GR_TOUCH(p) __asm__ volatile("orb $0, %0" : "+m"(*(char *)(p)) : : "cc")
+#else
+#define GR_TOUCH(p) ((void)(*(volatile char *)(p) = *(volatile char *)(p)))
+#endif
+
 /* Orders plain accesses against a signal handler of the same thread; no instruction. */
 #define GR_SIGNAL_FENCE() __atomic_signal_fence(__ATOMIC_SEQ_CST)
 

@@ -10,6 +10,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifndef GRANARY_HARDENED
+#define GRANARY_HARDENED 0
+#endif
+
+/* The hardened build: docs/hardened.md. */
+enum { HARDENED = GRANARY_HARDENED };
+
 enum {
     GRANULE_SHIFT = 16,
     GRANULE_BYTES = 1 << GRANULE_SHIFT,
@@ -38,6 +45,13 @@ enum {
     CLASS_SLOTS = CLASSES + 3,
     LINEAR_MAX_BYTES = 1024,       /* up to here a table of 16-byte steps gives the class */
     STEPPED_MAX_BYTES = 32 * 1024, /* up to here a table of 128-byte steps does */
+
+    GUARD_BYTES = 4096,            /* without access, at the end of each slab; where a page is larger there are none */
+    SEAL_BYTES = HARDENED ? 8 : 0, /* at the end of each block of a slab; see `slab/seal.h` */
+    SLACK_MARK = 0xc5,             /* the byte behind a block's last: no digit, no letter, neither 0, 1 nor -1 */
+    DELAY_SLOTS = HARDENED ? 16 : 1,    /* blocks of a class that a thread holds back after their free, at most */
+    DELAY_BYTES = 32 * 1024,            /* and in bytes, but one block */
+    HELD_BACK_RUNS = HARDENED ? 32 : 1, /* large and huge blocks that stay without access after their free */
 
     META_CHUNK_BYTES = 64 * 1024, /* step in which records are mapped */
     HUGE_RECORDS = 1 << 16,       /* blocks with mappings of their own; the kernel's map limit is near it */

@@ -21,6 +21,13 @@ static const uint8_t keeps[MAGAZINE_KINDS] = {32, 8, 2};
 
 static void *no_rounds[2] = {NULL, MAGAZINE_FULL};
 
+static unsigned delay_slots(unsigned class) {
+    unsigned slots = DELAY_SLOTS;
+    while (slots > 1 && slots * class_bytes(class) > DELAY_BYTES)
+        slots /= 2;
+    return slots;
+}
+
 void gr_cache_init(struct cache *self) {
     static const uint8_t by_16[CLASS_BY_16_ENTRIES] = CLASS_BY_16;
     for (unsigned c = 0; c < CLASS_SLOTS; c++)
@@ -29,6 +36,11 @@ void gr_cache_init(struct cache *self) {
     self->stepped_end = STEPPED_MAX_BYTES + 1;
     for (unsigned i = 0; i < CLASS_BY_16_ENTRIES; i++)
         self->class_by_16[i] = (uint8_t)class_in_shard(by_16[i], self->index % SHARDS);
+    if (HARDENED) {
+        self->random = gr_seal_random();
+        for (unsigned c = 1; c <= CLASSES; c++)
+            self->delay[c].last = (uint8_t)(delay_slots(c) - 1);
+    }
     self->tick = 0;
     word_store_relaxed(&self->cached, 0);
 }
@@ -131,8 +143,27 @@ uint64_t gr_cache_budget(void) {
     return max_size(min_size(mine, option_get(OPTION_THREAD_CACHE)), LEAST_BUDGET);
 }
 
+/* What is held back goes to the slabs. */
+static void release_delay(struct cache *self, unsigned class) {
+    struct delay *d = &self->delay[HARDENED ? class : 0];
+    if (!HARDENED || !d->used)
+        return;
+    for (unsigned i = 0; i <= d->last; i++) {
+        void *p = d->slot[i];
+        GR_COMMIT(&d->slot[i], NULL);
+        if (p)
+            gr_bin_return(class, &p, 1, "free");
+    }
+    d->used = false;
+}
+
+static bool is_delaying(const struct cache *self, unsigned class) {
+    return HARDENED && self->delay[HARDENED ? class : 0].used;
+}
+
 static void empty_class(struct cache *self, unsigned class, bool keep_depot) {
     struct own *o = &self->own[class];
+    release_delay(self, class);
     put_away(class, unload(self, class), keep_depot);
     struct magazine *spare = o->spare;
     GR_COMMIT(&o->spare, NULL);
@@ -146,7 +177,7 @@ static void empty_class(struct cache *self, unsigned class, bool keep_depot) {
 static void empty_if_idle(struct cache *self, unsigned class) {
     struct own *o = &self->own[class];
     uint16_t now = (uint16_t)(uintptr_t)self->top[class];
-    if (o->seen == now && (o->rounds || holding_of(self, class)->slab))
+    if (o->seen == now && (o->rounds || holding_of(self, class)->slab || is_delaying(self, class)))
         empty_class(self, class, true);
     o->seen = now;
 }
@@ -328,7 +359,7 @@ uint64_t gr_cache_drop_reserve(struct cache *self, unsigned class) {
 
 void gr_cache_flush(struct cache *self, bool keep_depot) {
     for (unsigned class = 1; class <= CLASSES; class ++)
-        if (self->own[class].rounds || holding_of(self, class)->slab)
+        if (self->own[class].rounds || holding_of(self, class)->slab || is_delaying(self, class))
             empty_class(self, class, keep_depot);
     gr_cache_drop_empties(self);
     word_store_relaxed(&self->cached, 0);
@@ -341,6 +372,8 @@ static uint64_t cached_bytes(struct cache *self) {
         uint64_t blocks = loaded_count(self, class) + holding_of(self, class)->budget;
         if (o->spare)
             blocks += o->spare->count;
+        if (is_delaying(self, class))
+            blocks += self->delay[HARDENED ? class : 0].last + 1u;
         sum += blocks * class_bytes(class);
     }
     return sum;

@@ -39,6 +39,13 @@ struct own {
     bool emptied;           /* malloc has emptied a magazine since free last filled one */
 };
 
+/* Hardened: the blocks of a class that were freed last, oldest at `next` once it is full. */
+struct delay {
+    uint8_t next, last; /* slots: 0 .. last, one less than a power of two */
+    bool used;
+    void *slot[DELAY_SLOTS];
+};
+
 struct cache {
     /* any thread writes, while it waits in the pool; any thread reads the state */
     struct half next;
@@ -60,8 +67,11 @@ struct cache {
     struct holding held[HELD + 1]; /* by bytes / 16; [0] is for the slab of another class while it is claimed from */
     struct magazine *empty[MAGAZINE_KINDS]; /* unused magazines, each with the next in its first slot */
     uint8_t empties[MAGAZINE_KINDS];
+    uint64_t random;               /* hardened: what malloc takes next */
+    struct delay delay[HARDENED ? CLASSES + 1 : 1];
 };
-_Static_assert(sizeof(struct cache) <= 4096, "an idle thread costs a page");
+enum { CACHE_BYTES = HARDENED ? 24 * 1024 : 4096 };
+_Static_assert(sizeof(struct cache) <= CACHE_BYTES, "an idle thread costs a page; hardened: six");
 
 /* The thread's first call, and calls after its last: see `cache/thread.h`. */
 void *gr_malloc_slow(size_t size);
@@ -69,15 +79,27 @@ void gr_free_slow(void *p);
 
 /* ---- the fast paths ---- */
 
+/* Hardened: any block of the magazine goes out. The top one, already out of the count, takes its slot: a fork in between loses
+ * one block and doubles none. */
+GR_INLINE void *cache_pick_owner(struct cache *self, size_t class, void **top) {
+    void **bottom = self->own[class].loaded->slot;
+    void **at = bottom + 1 + random_below(&self->random, (uint32_t)(top - bottom));
+    void *p = *at;
+    GR_COMMIT(at, *top);
+    return p;
+}
+
 GR_INLINE void *cache_pop_owner(struct cache *self, size_t class) {
     void **top = top_load_owner(&self->top[class]);
     top_move_release(&self->top[class], -1); /* [release cut] */
     GR_LIGHT_FENCE();
     void *p = slot_load_owner(top);
-    if (GR_LIKELY(p != NULL))
-        GR_PREFETCH(slot_load_owner(top - 1));
-    else
+    if (GR_UNLIKELY(p == NULL))
         top_move_release(&self->top[class], 1); /* [release cut] */
+    else if (HARDENED)
+        p = cache_pick_owner(self, class, top);
+    else
+        GR_PREFETCH(slot_load_owner(top - 1));
     return p;
 }
 
@@ -92,6 +114,18 @@ GR_INLINE bool cache_push_owner(struct cache *self, size_t class, void *p) {
 
 /* False: nobody's, or its thread is gone; it must not be popped from. */
 GR_INLINE bool cache_serves(const struct cache *self) { return self->stepped_end != 0; }
+
+/* Hardened: p, just freed, is held back; the block that has waited longest comes out, or NULL. */
+GR_INLINE void *cache_delay_owner(struct cache *self, size_t class, void *p) {
+    struct delay *d = &self->delay[HARDENED ? class : 0];
+    if (GR_UNLIKELY(!self->index)) /* no thread's own */
+        return p;
+    unsigned at = d->next++ & d->last;
+    void *out = d->slot[at];
+    d->used = true;
+    GR_COMMIT(&d->slot[at], p);
+    return out;
+}
 
 /* The class in the owner's shard, of one in shard 0. */
 GR_INLINE unsigned cache_class_here(const struct cache *self, unsigned class) {

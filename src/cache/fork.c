@@ -4,6 +4,7 @@
 #include "cache/keeper.h"
 #include "cache/thread.h"
 #include "os/os.h"
+#include "page/guard.h"
 #include "page/purge.h"
 
 struct half gr_repair_pending;
@@ -20,6 +21,14 @@ static void salvage_magazine(unsigned class, struct magazine *m, void **top, uns
     gr_magazine_free(m);
 }
 
+static void salvage_delay(struct cache *dead, unsigned class) {
+    struct delay *d = &dead->delay[HARDENED ? class : 0];
+    for (unsigned i = 0; HARDENED && i <= d->last; i++)
+        if (d->slot[i])
+            gr_bin_return(class, &d->slot[i], 1, "free");
+    *d = (struct delay){.next = 0};
+}
+
 /* Gives a vanished thread's blocks, slabs and records back. Its magazines are trusted between bottom and top; each is in one
  * place only. */
 static void salvage(struct cache *dead, void *survivor) {
@@ -31,6 +40,7 @@ static void salvage(struct cache *dead, void *survivor) {
         salvage_magazine(class, loaded, loaded ? dead->top[class] : NULL, o->bottom);
         salvage_magazine(class, spare, spare ? spare->slot + spare->count : NULL, 0);
         *o = (struct own){.loaded = NULL};
+        salvage_delay(dead, class);
     }
     for (unsigned i = 0; i <= HELD; i++) {
         uint32_t slab = dead->held[i].slab;
@@ -46,6 +56,11 @@ static void salvage(struct cache *dead, void *survivor) {
 static void repair(void) {
     gr_purge_repair();
     gr_reclaim_repair(gr_self);
+    if (HARDENED) {
+        gr_guard_repair();
+        if (gr_self->index)
+            gr_self->random ^= os_secret(); /* the child's choices are its own */
+    }
     gr_each_cache(salvage, gr_self);
     gr_arenas_repair(is_held);
 }

@@ -64,6 +64,11 @@ static void settle(uint32_t slab, unsigned class, enum slab_given given) {
 
 /* ---- claiming ---- */
 
+/* The lowest free block first: the high pages of a slab that is never full stay untouched. Hardened: nobody can tell which. */
+static uint16_t first_word(unsigned class) {
+    return HARDENED ? (uint16_t)(gr_seal_random() % gr_classes[class].words) : 0;
+}
+
 static bool adopt(struct holding *h, unsigned class, bool may_be_new) {
     struct bin *b = &bins[class];
     uint32_t slab = stack_pop(&b->partial[0], link_of, NULL);
@@ -84,7 +89,7 @@ static bool adopt(struct holding *h, unsigned class, bool may_be_new) {
         h->clean_from = clean ? 0 : gr_classes[class].capacity;
     }
     h->slab = slab;
-    h->cursor = 0; /* the lowest free block first: the high pages of a slab that is never full stay untouched */
+    h->cursor = first_word(class);
     return true;
 }
 
@@ -116,7 +121,10 @@ static unsigned claim_held(struct holding *h, unsigned class, void **out, unsign
                 *clean = false;
             else
                 h->clean_from = (uint16_t)(index + 1);
-            out[n++] = base + (size_t)index * k->bytes;
+            out[n] = base + (size_t)index * k->bytes;
+            if (HARDENED)
+                block_touch(out[n], k->bytes);
+            n++;
         }
         if (n < want && h->budget && ++h->cursor >= k->words)
             h->cursor = 0;
@@ -131,7 +139,7 @@ unsigned gr_bin_claim(struct holding *h, unsigned class, void **out, unsigned wa
         if (!h->slab && !adopt(h, class, n == 0))
             break;
         if (!h->budget) {
-            h->cursor = 0;
+            h->cursor = first_word(class);
             if (!(h->budget = (uint16_t)slab_take_owner(slab_at(h->slab)))) {
                 gr_bin_release(h, class);
                 continue;

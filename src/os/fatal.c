@@ -98,6 +98,18 @@ void gr_fatal_size(const char *call, const void *p, size_t size, size_t bytes) {
     die(&l);
 }
 
+void gr_fatal_written(const char *what, const void *at, const void *p, size_t bytes) {
+    struct line l;
+    line_begin(&l, what);
+    line_text(&l, ": byte ");
+    line_number(&l, (uint64_t)((const char *)at - (const char *)p));
+    line_text(&l, " of the free ");
+    line_number(&l, bytes);
+    line_text(&l, "-byte block ");
+    line_pointer(&l, p);
+    die(&l);
+}
+
 void gr_fatal(const char *text) {
     struct line l;
     line_begin(&l, text);

@@ -34,6 +34,9 @@ GR_COLD GR_NORETURN void gr_fatal_inside(const char *call, const void *p, size_t
 /* "granary: FATAL wrong size: <call>(<p>, <size>) of a <bytes>-byte block" */
 GR_COLD GR_NORETURN void gr_fatal_size(const char *call, const void *p, size_t size, size_t bytes);
 
+/* "granary: FATAL <what>: byte <at - p> of the free <bytes>-byte block <p>" */
+GR_COLD GR_NORETURN void gr_fatal_written(const char *what, const void *at, const void *p, size_t bytes);
+
 /* "granary: FATAL <text>" */
 GR_COLD GR_NORETURN void gr_fatal(const char *text);
 

@@ -21,6 +21,10 @@
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
 #endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE  103
+#endif
 #ifndef MADV_HUGEPAGE
 #define MADV_HUGEPAGE   14
 #define MADV_NOHUGEPAGE 15
@@ -145,6 +149,55 @@ uint64_t os_random(void) {
     uint64_t mixed = seed[0] ^ (seed[1] * 0xbf58476d1ce4e5b9ull);
     mixed ^= mixed >> 31;
     return mixed * 0x94d049bb133111ebull;
+}
+
+uint64_t os_secret(void) {
+    static struct word drawn;
+    uint64_t secret;
+    int saved = errno;
+    if (syscall(SYS_getrandom, &secret, sizeof secret, 1 /* GRND_NONBLOCK */) != sizeof secret)
+        secret = (os_random() ^ word_add_relaxed(&drawn, 1)) * 0xd6e8feb86659fd93ull;
+    errno = saved;
+    return secret;
+}
+
+enum { GUARDS_UNKNOWN, GUARDS_MARK, GUARDS_SPLIT };
+
+/* Asked of the kernel once: Linux 6.13 has MADV_GUARD_INSTALL. */
+static uint32_t guards(void) {
+    static struct half known;
+    uint32_t kind = half_load_relaxed(&known);
+    if (!kind) {
+        void *page = os_map(os_page_bytes());
+        kind = page && madvise(page, os_page_bytes(), MADV_GUARD_INSTALL) == 0 ? GUARDS_MARK : GUARDS_SPLIT;
+        if (page)
+            munmap(page, os_page_bytes());
+        half_store_relaxed(&known, kind);
+    }
+    return kind;
+}
+
+bool os_guards_split(void) {
+    int saved = errno;
+    bool split = guards() == GUARDS_SPLIT;
+    errno = saved;
+    return split;
+}
+
+bool os_guard(void *at, size_t bytes) {
+    int saved = errno;
+    bool done = guards() == GUARDS_MARK ? madvise(at, bytes, MADV_GUARD_INSTALL) == 0
+                                        : madvise(at, bytes, MADV_DONTNEED) == 0 && mprotect(at, bytes, PROT_NONE) == 0;
+    errno = saved;
+    return done;
+}
+
+bool os_unguard(void *at, size_t bytes) {
+    int saved = errno;
+    bool done =
+        guards() == GUARDS_MARK ? madvise(at, bytes, MADV_GUARD_REMOVE) == 0 : mprotect(at, bytes, PROT_RW) == 0;
+    errno = saved;
+    return done;
 }
 
 bool os_is_secure(void) { return getauxval(AT_SECURE) != 0; }

@@ -18,6 +18,7 @@ static struct {
     GR_LINE struct word count;                     /* arenas that may exist */
     struct word mapped;                            /* granules */
     GR_LINE struct word vacant_dirty;              /* granules */
+    struct word guarded;                           /* granules */
     GR_LINE struct word roomy[REGION_ARENAS / 64]; /* 1: the arena may have a vacant granule */
 } arenas;
 
@@ -391,6 +392,25 @@ void gr_run_mark_clean(size_t first, size_t granules) {
         word_and_relaxed(&a->dirty[w], ~mask);
 }
 
+size_t gr_run_guarded(size_t first, size_t granules) {
+    struct arena *a = arena_of(first);
+    size_t n = 0;
+    FOR_WORDS (first % ARENA_GRANULES, (unsigned)granules, w, mask)
+        n += bits_count(word_load_relaxed(&a->guarded[HARDENED ? w : 0]) & mask);
+    return n;
+}
+
+void gr_run_mark_guarded(size_t first, size_t granules, bool guarded) {
+    struct arena *a = arena_of(first);
+    FOR_WORDS (first % ARENA_GRANULES, (unsigned)granules, w, mask) {
+        struct word *bits = &a->guarded[HARDENED ? w : 0];
+        uint64_t old = (guarded ? word_or_relaxed(bits, mask) : word_and_relaxed(bits, ~mask)) & mask;
+        word_add_relaxed(&arenas.guarded, guarded ? bits_count(mask & ~old) : 0 - (uint64_t)bits_count(old));
+    }
+}
+
+size_t gr_granules_guarded(void) { return word_load_relaxed(&arenas.guarded); }
+
 void gr_run_free(size_t first, size_t granules) {
     struct arena *a = arena_of(first);
     unsigned at = first % ARENA_GRANULES;
@@ -457,6 +477,8 @@ static bool unmap_chunk(struct arena *a, size_t index, unsigned chunk) {
         word_add_relaxed(&arenas.vacant_dirty, 0 - (uint64_t)bits_count(word_load_relaxed(&a->dirty[chunk])));
         word_add_relaxed(&arenas.mapped, 0 - (uint64_t)CHUNK_GRANULES);
         word_store_relaxed(&a->dirty[chunk], 0);
+        if (HARDENED)
+            gr_run_mark_guarded(index * ARENA_GRANULES + chunk * CHUNK_GRANULES, CHUNK_GRANULES, false);
         half_store_release(&a->chunk[chunk], CHUNK_UNMAPPED); /* [release chunk-gone] */
     } else {
         half_store_relaxed(&a->chunk[chunk], CHUNK_MAPPED);
@@ -509,6 +531,9 @@ void gr_arenas_repair(bool (*held)(size_t granule)) {
                 if (granule && !(vacant >> b & 1) && !held(granule))
                     lost |= 1ull << b;
             }
+            /* What a dead thread had in hand may be a user's, on its way back. */
+            for (uint64_t rest = HARDENED ? lost : 0; rest; rest &= rest - 1)
+                os_purge(region_address(i * ARENA_GRANULES + w * 64 + bits_lowest(rest)), GRANULE_BYTES);
             word_or_relaxed(&a->dirty[w], lost);
             word_or_release(&a->vacant[w], lost); /* [release run-home] */
             vacant_dirty += bits_count((vacant | lost) & word_load_relaxed(&a->dirty[w]));

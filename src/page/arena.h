@@ -67,6 +67,8 @@ struct arena {
     GR_LINE struct half run[ARENA_GRANULES]; /* granules of the large run that starts here; see `page/large.c` */
     struct byte stamp[ARENA_GRANULES];       /* the tick in which it became vacant */
     struct slab slab[ARENA_GRANULES];
+    struct word guarded[HARDENED ? ARENA_CHUNKS : 1]; /* 1: the granule holds a guard; see `page/guard.h` */
+    struct word bytes[HARDENED ? ARENA_GRANULES : 1]; /* asked for, of the large block that starts here */
 };
 
 extern GR_HIDDEN struct ref gr_arenas[REGION_ARENAS];
@@ -77,6 +79,10 @@ GR_INLINE struct arena *arena_of(size_t granule) {
 }
 
 GR_INLINE struct half *run_record(size_t granule) { return &arena_of(granule)->run[granule % ARENA_GRANULES]; }
+
+GR_INLINE struct word *run_bytes_record(size_t granule) {
+    return &arena_of(granule)->bytes[HARDENED ? granule % ARENA_GRANULES : 0];
+}
 
 /* Arenas that may exist: 0 .. count - 1; each may still be NULL. */
 size_t gr_arena_count(void);
@@ -102,6 +108,11 @@ void gr_run_mark_dirty(size_t first, size_t granules);
 
 /* The holder knows that the run reads as zero again. */
 void gr_run_mark_clean(size_t first, size_t granules);
+
+/* How many granules of a held run hold a guard; the holder makes it so for all of them; of all runs. */
+size_t gr_run_guarded(size_t first, size_t granules);
+void gr_run_mark_guarded(size_t first, size_t granules, bool guarded);
+size_t gr_granules_guarded(void);
 
 /* Gives up a run. Its page map bytes are clear. */
 void gr_run_free(size_t first, size_t granules);

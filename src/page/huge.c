@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/limits.h"
 #include "os/os.h"
+#include "page/slack.h"
 
 enum { HUGE_WINDOW = 64 };
 
@@ -58,29 +59,61 @@ static void drop(struct huge *h) {
     ref_store_release(&h->address, NULL); /* [release dropped] */
 }
 
+/* Hardened: a guard on each side is the block's too. */
+static size_t fence(void) { return HARDENED ? os_page_bytes() : 0; }
+
 static void *map_aligned(size_t bytes, size_t align) {
     size_t page = os_page_bytes();
-    if (align <= page)
+    if (align <= page && !HARDENED)
         return os_map(bytes);
-    if (bytes > PTRDIFF_MAX - align)
+    align = max_size(align, page);
+    if (bytes > PTRDIFF_MAX - align - 2 * fence())
         return NULL;
-    char *got = os_map(bytes + align - page);
+    size_t all = bytes + align - page + 2 * fence();
+    char *got = os_map(all);
     if (!got)
         return NULL;
-    char *at = (char *)round_up((uintptr_t)got, align);
-    if (at > got)
-        os_unmap(got, (size_t)(at - got));
-    size_t tail = (size_t)(got + bytes + align - page - (at + bytes));
-    if (tail)
-        os_unmap(at + bytes, tail);
+    char *at = (char *)round_up((uintptr_t)got + fence(), align), *end = at + bytes + fence();
+    if (at - fence() > got)
+        os_unmap(got, (size_t)(at - fence() - got));
+    if (got + all > end)
+        os_unmap(end, (size_t)(got + all - end));
+    if (HARDENED) {
+        os_guard(at - fence(), fence());
+        os_guard(at + bytes, fence());
+    }
     return at;
 }
 
+static void unmap(void *p, size_t bytes) {
+    os_unmap((char *)p - fence(), round_up(bytes, os_page_bytes()) + 2 * fence());
+}
+
+/* Hardened: the record keeps what was asked for, and the last page's rest tells of an overflow. */
+static size_t kept_bytes(size_t bytes) { return HARDENED ? bytes : round_up(bytes, os_page_bytes()); }
+
+static void mark_slack(void *p, size_t bytes) {
+    if (HARDENED && bytes % os_page_bytes())
+        ((unsigned char *)p)[bytes] = SLACK_MARK;
+}
+
+static void clear_slack(void *p, size_t bytes) {
+    if (HARDENED && bytes % os_page_bytes())
+        ((unsigned char *)p)[bytes] = 0;
+}
+
+bool gr_huge_is_whole(const void *p) {
+    size_t bytes = gr_huge_bytes(p), open = round_up(bytes, os_page_bytes());
+    return slack_is_whole((const char *)p + open, open - bytes);
+}
+
 void *gr_huge_alloc(size_t bytes, size_t align) {
-    bytes = round_up(bytes, os_page_bytes());
-    void *p = map_aligned(bytes, align);
-    if (p && !show(p, bytes)) {
-        os_unmap(p, bytes);
+    void *p = map_aligned(round_up(bytes, os_page_bytes()), align);
+    if (!p)
+        return NULL;
+    mark_slack(p, bytes);
+    if (!show(p, kept_bytes(bytes))) {
+        unmap(p, bytes);
         return NULL;
     }
     return p;
@@ -90,7 +123,7 @@ bool gr_huge_free(void *p) {
     struct huge *h = hide(p);
     if (!h)
         return false;
-    os_unmap(p, word_load_relaxed(&h->bytes));
+    unmap(p, word_load_relaxed(&h->bytes));
     drop(h);
     return true;
 }
@@ -106,23 +139,48 @@ static void *move(void *p, size_t old, size_t bytes) {
     if (!over)
         return NULL;
     struct huge *h = hide(p);
-    if (!h || !os_move(p, old, over, bytes)) {
+    size_t page = os_page_bytes(), mapped = round_up(old, page);
+    clear_slack(p, old);
+    if (!h || !os_move(p, mapped, over, round_up(bytes, page))) {
+        mark_slack(p, old);
         if (h)
             ref_store_release(&h->address, p); /* [release shown] */
         gr_huge_free(over);
         return NULL;
     }
+    mark_slack(over, bytes);
+    if (HARDENED) { /* its guards stay behind */
+        os_unmap((char *)p - fence(), fence());
+        os_unmap((char *)p + mapped, fence());
+    }
     drop(h);
     return over;
 }
 
+/* Hardened: what is too long is cut off behind a guard; a mapping between two guards does not grow. */
+static bool resize_between_guards(struct huge *h, char *p, size_t bytes) {
+    size_t old = word_load_relaxed(&h->bytes), page = os_page_bytes();
+    size_t mapped = round_up(old, page), want = round_up(bytes, page);
+    if (want > mapped)
+        return false;
+    clear_slack(p, old);
+    if (bytes < old)
+        memset(p + bytes, 0, min_size(want, old) - bytes);
+    if (want < mapped) {
+        os_guard(p + want, page);
+        os_unmap(p + want + page, mapped - want);
+    }
+    mark_slack(p, bytes);
+    return true;
+}
+
 void *gr_huge_resize(void *p, size_t bytes) {
-    bytes = round_up(bytes, os_page_bytes());
+    bytes = kept_bytes(bytes);
     struct huge *h = hide(p);
     if (!h)
         return NULL;
     size_t old = word_load_relaxed(&h->bytes);
-    bool done = bytes == old || os_resize(p, old, bytes);
+    bool done = HARDENED ? resize_between_guards(h, p, bytes) : bytes == old || os_resize(p, old, bytes);
     if (done) {
         word_store_relaxed(&h->bytes, bytes);
         word_add_relaxed(&total, bytes - old);
@@ -134,6 +192,8 @@ void *gr_huge_resize(void *p, size_t bytes) {
 }
 
 void *gr_huge_adopt(void *at, size_t have, size_t bytes) {
+    if (HARDENED)
+        return NULL; /* its pages would come without guards */
     bytes = round_up(bytes, os_page_bytes());
     void *p = os_detach(at, have, bytes);
     if (p && !show(p, bytes)) {

@@ -32,6 +32,9 @@ void *gr_huge_alloc(size_t bytes, size_t align);
 /* False: no such block. */
 bool gr_huge_free(void *p);
 
+/* Hardened: was nothing written past the end of a huge block? */
+bool gr_huge_is_whole(const void *p);
+
 /* Usable bytes, or 0: no such block. */
 size_t gr_huge_bytes(const void *p);
 

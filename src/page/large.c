@@ -7,10 +7,24 @@
 #include "base/check.h"
 #include "os/os.h"
 #include "page/arena.h"
+#include "page/guard.h"
 #include "page/huge.h"
 #include "page/purge.h"
+#include "page/slack.h"
 
-static size_t granules_for(size_t bytes) { return (bytes + GRANULE_BYTES - 1) >> GRANULE_SHIFT; }
+/* Hardened: and a guard behind them. */
+static size_t granules_for(size_t bytes) {
+    return (bytes + (HARDENED ? os_page_bytes() : 0) + GRANULE_BYTES - 1) >> GRANULE_SHIFT;
+}
+
+/* Hardened: what was asked for is kept, the page's rest behind it tells of an overflow, and further pages are out of reach. */
+static void enclose(size_t first, size_t granules, size_t bytes) {
+    size_t open = round_up(bytes, os_page_bytes());
+    word_store_relaxed(run_bytes_record(first), bytes);
+    gr_guard_tail(first, granules, open);
+    if (bytes < open)
+        ((unsigned char *)region_address(first))[bytes] = SLACK_MARK;
+}
 
 enum {
     ASK_FROM_BYTES = 256 * 1024, /* below it clearing costs less than asking */
@@ -68,26 +82,50 @@ static void clear_dirty(size_t first, size_t granules) {
     }
 }
 
-/* A run that was claimed becomes a large block. */
-static void enter(size_t first, size_t granules) {
+/* A run that was claimed, or 0. */
+static size_t opened(size_t first, size_t granules) {
+    if (!HARDENED || !first || gr_guard_open(first, granules))
+        return first;
+    gr_run_free(first, granules);
+    return 0;
+}
+
+/* It becomes a large block of so many bytes. */
+static void enter(size_t first, size_t granules, size_t bytes) {
     gr_run_mark_dirty(first, granules);
+    if (HARDENED)
+        enclose(first, granules, bytes);
     half_store_relaxed(run_record(first), (uint32_t)granules);
     gr_page_map_set(first + 1, granules - 1, CLASS_INSIDE);
     gr_page_map_set(first, 1, CLASS_LARGE);
 }
 
+static void give_up(size_t first, size_t granules) {
+    if (HARDENED)
+        gr_guard_free(first, granules);
+    else
+        gr_run_free(first, granules);
+}
+
 void *gr_large_alloc(size_t bytes, size_t align, bool zero) {
     size_t granules = granules_for(bytes);
-    size_t first = gr_run_claim(granules, align > GRANULE_BYTES ? align >> GRANULE_SHIFT : 1);
+    size_t first = opened(gr_run_claim(granules, align > GRANULE_BYTES ? align >> GRANULE_SHIFT : 1), granules);
     if (!first)
         return NULL;
     if (zero)
         clear_dirty(first, granules);
-    enter(first, granules);
+    enter(first, granules, bytes);
     return region_address(first);
 }
 
+bool gr_large_is_whole(const void *p) {
+    size_t bytes = word_load_relaxed(run_bytes_record(region_granule(p))), open = round_up(bytes, os_page_bytes());
+    return bytes == open || slack_is_whole((const char *)p + open, open - bytes);
+}
+
 size_t gr_large_bytes(const void *p) {
+    if (HARDENED)
+        return word_load_relaxed(run_bytes_record(region_granule(p)));
     return (size_t)(half_load_relaxed(run_record(region_granule(p))) & ~RUN_FREED) << GRANULE_SHIFT;
 }
 
@@ -106,7 +144,7 @@ bool gr_large_free(void *p) {
     if ((granules & RUN_FREED) || !half_cas_strong_relaxed(record, &granules, granules | RUN_FREED))
         return false;
     gr_page_map_set(first, granules, 0);
-    gr_run_free(first, granules);
+    give_up(first, granules);
     gr_purge_freed(granules);
     return true;
 }
@@ -123,31 +161,53 @@ void *gr_large_to_huge(void *p, size_t bytes) {
 
 void *gr_large_move(void *p, size_t bytes) {
     size_t want = granules_for(bytes), have = gr_large_bytes(p);
-    size_t first = want <= ARENA_GRANULES / 2 ? gr_run_claim_roomy(want) : 0;
+    size_t first = want <= ARENA_GRANULES / 2 ? opened(gr_run_claim_roomy(want), want) : 0;
     if (!first)
         return NULL;
-    enter(first, want);
+    enter(first, want, bytes);
     memcpy(region_address(first), p, have);
     CHECK(gr_large_free(p));
     return region_address(first);
+}
+
+/* Hardened, before a resize: what stands behind the user's bytes is zero, and no guard is in the way. */
+static bool reopen(size_t first, size_t granules, size_t bytes) {
+    char *at = region_address(first);
+    size_t have = word_load_relaxed(run_bytes_record(first)), page = os_page_bytes();
+    if (!gr_guard_open(first, granules))
+        return false;
+    if (have % page)
+        at[have] = 0;
+    if (bytes < have)
+        memset(at + bytes, 0, min_size(round_up(bytes, page), have) - bytes);
+    return true;
 }
 
 bool gr_large_resize(void *p, size_t bytes) {
     size_t first = region_granule(p);
     uint32_t have = half_load_relaxed(run_record(first));
     size_t want = granules_for(bytes);
-    if (want > LARGE_MAX_GRANULES)
+    if (want > LARGE_MAX_GRANULES || (HARDENED && !reopen(first, have, bytes)))
         return false;
     if (want > have) {
-        if (!gr_run_claim_at(first + have, want - have))
+        if (!gr_run_claim_at(first + have, want - have)) {
+            if (HARDENED)
+                enclose(first, have, word_load_relaxed(run_bytes_record(first)));
             return false;
+        }
+        if (HARDENED && !opened(first + have, want - have)) {
+            enclose(first, have, word_load_relaxed(run_bytes_record(first)));
+            return false;
+        }
         gr_run_mark_dirty(first + have, want - have);
         gr_page_map_set(first + have, want - have, CLASS_INSIDE);
         half_store_relaxed(run_record(first), (uint32_t)want);
     } else if (want < have) {
         half_store_relaxed(run_record(first), (uint32_t)want);
         gr_page_map_set(first + want, have - want, 0);
-        gr_run_free(first + want, have - want);
+        give_up(first + want, have - want);
     }
+    if (HARDENED)
+        enclose(first, want, bytes);
     return true;
 }

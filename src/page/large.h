@@ -30,6 +30,9 @@ void *gr_large_alloc(size_t bytes, size_t align, bool zero);
 /* False: p was freed before, or is being freed by another thread. */
 bool gr_large_free(void *p);
 
+/* Hardened: was nothing written past the end of a live large block? */
+bool gr_large_is_whole(const void *p);
+
 /* Usable bytes of a live large block. */
 size_t gr_large_bytes(const void *p);
 

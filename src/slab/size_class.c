@@ -7,7 +7,7 @@
 #define FITS(size, granules) ((granules)*GRANULE_BYTES / (size) >= SLAB_MIN_BLOCKS)
 #define GRANULES(size)                                                                                                 \
     (FITS(size, 1) ? 1 : FITS(size, 2) ? 2 : FITS(size, 4) ? 4 : FITS(size, 8) ? 8 : FITS(size, 16) ? 16 : 32)
-#define CAPACITY(size) (GRANULES(size) * GRANULE_BYTES / (size))
+#define CAPACITY(size) ((GRANULES(size) * GRANULE_BYTES - (HARDENED ? GUARD_BYTES : 0)) / (size))
 
 /* A magazine holds MAGAZINE_BYTES of blocks, between 2 and the largest kind's rounds. */
 enum { MAGAZINE_BYTES = 64 * 1024, MAGAZINE_ROUNDS = 252 };

@@ -2,6 +2,7 @@
 #include "slab/slab.h"
 
 #include "base/check.h"
+#include "page/guard.h"
 #include "page/page_map.h"
 
 uint32_t gr_slab_birth(unsigned class, bool *clean) {
@@ -9,6 +10,14 @@ uint32_t gr_slab_birth(unsigned class, bool *clean) {
     size_t first = gr_run_claim(k->granules, k->granules);
     if (!first)
         return 0;
+    if (HARDENED) {
+        gr_seal_boot();
+        if (!gr_guard_open(first, k->granules)) {
+            gr_run_free(first, k->granules);
+            return 0;
+        }
+        gr_guard_tail(first, k->granules, k->granules * (size_t)GRANULE_BYTES - GUARD_BYTES);
+    }
     bool dirty;
     *clean = gr_run_same_dirt(first, k->granules, &dirty) == k->granules && !dirty;
     gr_run_mark_dirty(first, k->granules);

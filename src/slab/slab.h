@@ -56,6 +56,7 @@
 
 #include "page/arena.h"
 #include "page/region.h"
+#include "slab/seal.h"
 #include "slab/size_class.h"
 
 enum slab_flags { SLAB_OWNED = 1 << 16, SLAB_RETIRED = 1 << 17, SLAB_COUNT_MASK = 0xffff };
@@ -93,7 +94,7 @@ GR_INLINE uint32_t slab_take_owner(struct slab *s) {
 /* Claims up to `budget` blocks of one word; returns their bits. */
 GR_INLINE uint64_t slab_claim_owner(struct slab *s, unsigned word, uint32_t budget) {
     uint64_t seen = word_load_acquire(&s->bits[word]); /* [acquire give-back] */
-    uint64_t mask = bits_lowest_k(seen, budget);
+    uint64_t mask = HARDENED ? gr_random_bits(seen, budget) : bits_lowest_k(seen, budget);
     if (mask)
         word_and_relaxed(&s->bits[word], ~mask);
     return mask;

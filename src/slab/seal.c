@@ -1,0 +1,95 @@
+/* slab/seal.c -- see `slab/seal.h`. */
+#include "slab/seal.h"
+
+#include <string.h>
+
+#include "os/os.h"
+
+struct seal_secret gr_seal_secret;
+
+static struct word booted, drawn;
+
+/* Whoever comes first chooses. */
+static void agree(struct word *w, uint64_t mine) {
+    uint64_t none = 0;
+    (void)word_cas_strong_relaxed(w, &none, mine);
+}
+
+void gr_seal_boot(void) {
+    if (GR_LIKELY(word_load_acquire(&booted))) /* [acquire secret-born] */
+        return;
+    agree(&gr_seal_secret.add, os_secret() | 1);
+    agree(&gr_seal_secret.multiply, os_secret() | 1);
+    agree(&drawn, os_secret() | 1);
+    word_store_release(&booted, 1); /* [release secret-born] */
+}
+
+uint64_t gr_seal_random(void) {
+    gr_seal_boot();
+    uint64_t z = word_add_relaxed(&drawn, 0x9e3779b97f4a7c15ull);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return z ^ (z >> 31);
+}
+
+uint64_t gr_random_bits(uint64_t v, unsigned k) {
+    if (bits_count(v) <= k)
+        return v;
+    uint64_t kept = 0, state = gr_seal_random();
+    for (; k; k--) {
+        unsigned turn = random_below(&state, 64);
+        uint64_t turned = v >> turn | v << (64 - turn) % 64;
+        uint64_t one = 1ull << (bits_lowest(turned) + turn) % 64;
+        kept |= one;
+        v &= ~one;
+    }
+    return kept;
+}
+
+enum { WIDE_PAGES = SMALL_MAX_BYTES / 4096 };
+
+/* Runs body over each stretch of pages that are in memory, or are not. */
+#define FOR_STRETCHES(there, pages, from, to)                                                                          \
+    for (size_t from = 0, to = 0; from < (pages); from = to)                                                           \
+        if (to = stretch_end(there, from, pages), true)
+
+static size_t stretch_end(const uint8_t *there, size_t from, size_t pages) {
+    size_t to = from + 1;
+    while (to < pages && there[to] == there[from])
+        to++;
+    return to;
+}
+
+void gr_wide_clear(void *block, size_t bytes) {
+    uint8_t there[WIDE_PAGES];
+    size_t page = os_page_bytes(), pages = bytes / page;
+    if (pages * page != bytes || !os_residence(block, bytes, there)) {
+        memset(block, 0, bytes);
+        return;
+    }
+    FOR_STRETCHES(there, pages, from, to) {
+        char *at = (char *)block + from * page;
+        /* What is not in memory may be in swap: it has to go from there too. */
+        if (there[from] || !os_purge(at, (to - from) * page))
+            memset(at, 0, (to - from) * page);
+    }
+}
+
+bool gr_wide_is_zero(void *block, size_t bytes) {
+    uint8_t there[WIDE_PAGES];
+    size_t page = os_page_bytes(), pages = bytes / page;
+    if (pages * page != bytes || !os_residence(block, bytes, there))
+        return is_zero(block, bytes);
+    FOR_STRETCHES(there, pages, from, to)
+    if (there[from] && !is_zero((char *)block + from * page, (to - from) * page))
+        return false;
+    return true;
+}
+
+const void *gr_first_written(const void *block, size_t bytes) {
+    const unsigned char *at = block;
+    for (size_t i = 0; i < bytes; i++)
+        if (at[i])
+            return at + i;
+    return NULL;
+}

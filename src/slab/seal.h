@@ -1,0 +1,124 @@
+/* slab/seal.h -- what the hardened build keeps in the last eight bytes of a small block.
+ *
+ * PURPOSE     A block in a user's hand ends with a seal: a number that depends on its address and on secrets of the process, and
+ *             the length that was asked for. Behind the last byte asked for stands SLACK_MARK, then zero up to the seal. A free block
+ *             is zero from end to end. So free tells, from bytes that it has to clear anyway, a block that is out from one that
+ *             is not, and whether anybody wrote past its end; malloc tells whether anybody wrote after its free.
+ *
+ *     handed out   | n bytes of the user's | MARK 0 0 ... 0 | seal: MARK 0, 30 bits of secret, 18 of secret ^ slack |
+ *     free         | 0 0 0 ...                                                                                   0 |
+ *
+ * INVARIANTS
+ *   free-zero    A block that is in no user's hand reads as zero, in magazines, depots, slabs, and before its slab is born.
+ *   seal-last    The seal is the last thing that malloc writes, and the first that free clears.
+ *
+ * EDGES       secret-born   booted set -> booted seen   the secrets are chosen, for whoever makes a slab
+ *
+ * WHY MARK and a zero begin the seal: a string that runs past its end stops there and shows no secret, and a single NUL written
+ *     behind it is seen.
+ * WHY not a bit out of band: a cold line at each free (docs/design.md, Roads not taken); and the bitmap of the slab is such a
+ *     bit, set when the block reaches it. Two threads that free one block at the same moment may both find its seal whole;
+ *     the bitmap tells then.
+ */
+#ifndef SLAB_SEAL_H
+#define SLAB_SEAL_H
+
+#include <stdbool.h>
+
+#include "base/atomic.h"
+#include "base/bits.h"
+#include "base/limits.h"
+#include "page/slack.h"
+
+enum { SEAL_SLACK_SHIFT = 46, SEAL_WORD = 8 };
+
+/* Chosen once, before the first slab is born and the first thread draws. */
+struct seal_secret {
+    struct word add, multiply;
+};
+extern GR_HIDDEN struct seal_secret gr_seal_secret;
+void gr_seal_boot(void);
+
+/* Bits that nobody outside can foretell; a shared word is written. */
+uint64_t gr_seal_random(void);
+
+/* A thread's own: cheap, and started from the above. */
+GR_INLINE uint32_t random_below(uint64_t *state, uint32_t n) {
+    *state = *state * 6364136223846793005ull + 1442695040888963407ull;
+    return (uint32_t)((*state >> 32) * n >> 32);
+}
+
+/* k of the bits set in v, at random. */
+uint64_t gr_random_bits(uint64_t v, unsigned k);
+
+GR_INLINE uint64_t seal_of(const void *block) {
+    uint64_t mixed = ((uintptr_t)block ^ word_peek(&gr_seal_secret.add)) * word_peek(&gr_seal_secret.multiply);
+    return (mixed & ~0xffffull) | SLACK_MARK;
+}
+
+GR_INLINE uint64_t *seal_word(void *block, size_t bytes) { return (uint64_t *)((char *)block + bytes - SEAL_WORD); }
+
+/* Seals a block that reads as zero, for n bytes of its user. */
+GR_INLINE void seal_put(void *block, size_t bytes, size_t n) {
+    uint64_t slack = bytes - SEAL_WORD - n;
+    ((unsigned char *)block)[n] = SLACK_MARK; /* with no slack: the seal's own first byte */
+    *seal_word(block, bytes) = seal_of(block) ^ slack << SEAL_SLACK_SHIFT;
+}
+
+/* The slack of a sealed block; bytes or more: the seal is broken. */
+GR_INLINE uint64_t seal_slack(void *block, size_t bytes) {
+    uint64_t open = *seal_word(block, bytes) ^ seal_of(block);
+    return open << (64 - SEAL_SLACK_SHIFT) ? SIZE_MAX : open >> SEAL_SLACK_SHIFT;
+}
+
+/* The first byte that is not zero; NULL: all are. */
+const void *gr_first_written(const void *block, size_t bytes);
+
+typedef uint64_t two_words __attribute__((vector_size(16)));
+
+GR_INLINE bool is_zero(const void *block, size_t bytes) {
+    const two_words *v = block, *end = (const two_words *)((const char *)block + bytes);
+    two_words any = *v++;
+    for (; v + 4 <= end; v += 4) {
+        any |= v[0] | v[1] | v[2] | v[3];
+        if (GR_UNLIKELY((any[0] | any[1]) != 0))
+            return false;
+    }
+    for (; v < end; v++)
+        any |= *v;
+    return (any[0] | any[1]) == 0;
+}
+
+/* From here on the system is asked which pages are in memory: a free block's other pages are not to come for this. */
+enum { WIDE_BYTES = 32 * 1024 };
+void gr_wide_clear(void *block, size_t bytes);
+bool gr_wide_is_zero(void *block, size_t bytes);
+
+/* Makes a block as it is while nobody holds it. */
+GR_INLINE void block_clear(void *block, size_t bytes) {
+    if (GR_LIKELY(bytes <= 256)) {
+        /* volatile: a string instruction, which the compiler would take, costs more than these */
+        volatile two_words *v = block, *end = (two_words *)((char *)block + bytes);
+        for (; v + 4 <= end; v += 4)
+            v[0] = v[1] = v[2] = v[3] = (two_words){0, 0};
+        for (; v < end; v++)
+            *v = (two_words){0, 0};
+    } else if (bytes <= WIDE_BYTES)
+        __builtin_memset(block, 0, bytes);
+    else
+        gr_wide_clear(block, bytes);
+}
+
+/* Is it still so? */
+GR_INLINE bool block_is_clear(void *block, size_t bytes) {
+    return GR_LIKELY(bytes <= WIDE_BYTES) ? is_zero(block, bytes) : gr_wide_is_zero(block, bytes);
+}
+
+/* Before it is looked at for the first time: a page that came for reading would come again for writing. */
+GR_INLINE void block_touch(void *block, size_t bytes) {
+    for (size_t at = 0; at < bytes && bytes <= WIDE_BYTES; at += 4096)
+        GR_TOUCH((char *)block + at);
+    GR_TOUCH((char *)block + bytes - 1);
+}
+
+#endif

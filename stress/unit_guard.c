@@ -1,0 +1,113 @@
+/* unit_guard.c -- page/guard.h: runs without access, opened by their claimer. In the plain build nothing is held back for long. */
+/* test: hardened=only */
+#include "test.h"
+
+#include "page/arena.h"
+#include "page/guard.h"
+#include "page/large.h"
+#include "page/region.h"
+
+static int read_at(void *p) { return *(volatile char *)p; }
+
+static void must_fault(void *p) {
+    struct ending ending = in_child(read_at, p, 20);
+    must(ending.signal == SIGSEGV);
+}
+
+static void must_read_zero(char *p, size_t bytes) { must(all_bytes_are(p, bytes, 0)); }
+
+static void guard_tail_then_open(void **state) {
+    (void)state;
+    size_t first = gr_run_claim(3, 1);
+    char *p = region_address(first);
+    assert_true(gr_guard_open(first, 3));
+    memset(p, 1, 3 * GRANULE_BYTES);
+    gr_guard_tail(first, 3, 2 * GRANULE_BYTES + 4096);
+    assert_int_equal(gr_run_guarded(first, 3), 1);
+    must_fault(p + 2 * GRANULE_BYTES + 4096);
+    must_fault(p + 3 * GRANULE_BYTES - 1);
+    assert_true(all_bytes_are(p, 2 * GRANULE_BYTES + 4096, 1));
+    assert_true(gr_guard_open(first, 3));
+    assert_int_equal(gr_run_guarded(first, 3), 0);
+    must_read_zero(p + 2 * GRANULE_BYTES + 4096, GRANULE_BYTES - 4096);
+    memset(p, 0, 3 * GRANULE_BYTES);
+    gr_run_mark_dirty(first, 3);
+    gr_run_free(first, 3);
+}
+
+static void guard_free_holds_back(void **state) {
+    (void)state;
+    size_t first = gr_run_claim(2, 1);
+    assert_true(gr_guard_open(first, 2));
+    memset(region_address(first), 7, 2 * GRANULE_BYTES);
+    gr_run_mark_dirty(first, 2);
+    gr_guard_free(first, 2);
+    must_fault(region_address(first));
+    assert_false(gr_run_claim_at(first, 2)); /* not yet */
+    for (unsigned i = 1; i < HELD_BACK_RUNS; i++) {
+        size_t other = gr_run_claim(1, 1);
+        must(other != first && other != first + 1);
+        gr_guard_free(other, 1);
+    }
+    size_t last = gr_run_claim(1, 1);
+    gr_guard_free(last, 1); /* the line is full: the first leaves it */
+    assert_true(gr_run_claim_at(first, 2));
+    must_fault(region_address(first));
+    assert_true(gr_guard_open(first, 2));
+    must_read_zero(region_address(first), 2 * GRANULE_BYTES);
+    gr_run_free(first, 2);
+    gr_guard_flush();
+}
+
+static void guard_flush_gives_all_back(void **state) {
+    (void)state;
+    gr_guard_flush();
+    uint64_t vacant = gr_arena_totals().vacant;
+    size_t runs[5];
+    for (size_t i = 0; i < COUNT_OF(runs); i++)
+        runs[i] = gr_run_claim(2, 1);
+    for (size_t i = 0; i < COUNT_OF(runs); i++)
+        gr_guard_free(runs[i], 2);
+    assert_true(gr_arena_totals().vacant < vacant);
+    gr_guard_flush();
+    assert_int_equal(gr_arena_totals().vacant, vacant);
+}
+
+static void guard_behind_a_large_block(void **state) {
+    (void)state;
+    char *p = gr_large_alloc(300000, 1, false);
+    assert_int_equal(gr_large_bytes(p), 300000);
+    assert_true(gr_large_is_whole(p));
+    memset(p, 1, 300000);
+    assert_true(gr_large_is_whole(p));
+    must_fault(p + 303104);
+    p[300000] = 0;
+    assert_false(gr_large_is_whole(p));
+    p[300000] = (char)SLACK_MARK;
+    p[303103] = 1;
+    assert_false(gr_large_is_whole(p));
+    p[303103] = 0;
+    /* grown where it is, then shrunk: the guard goes along, and nothing of the user's is behind it */
+    assert_true(gr_large_resize(p, 1 << 20));
+    assert_true(gr_large_is_whole(p));
+    assert_true(all_bytes_are(p, 300000, 1));
+    must_read_zero(p + 300000, (1 << 20) - 300000);
+    memset(p, 2, 1 << 20);
+    must_fault(p + (1 << 20));
+    assert_true(gr_large_resize(p, 270001));
+    assert_int_equal(gr_large_bytes(p), 270001);
+    assert_true(gr_large_is_whole(p) && all_bytes_are(p, 270001, 2));
+    must_fault(p + 270336);
+    assert_true(gr_large_free(p));
+    must_fault(p);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(guard_tail_then_open),
+        cmocka_unit_test(guard_free_holds_back),
+        cmocka_unit_test(guard_flush_gives_all_back),
+        cmocka_unit_test(guard_behind_a_large_block),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,114 @@
+/* unit_seal.c -- slab/seal.h: what a sealed block tells, what a free one is. These verbs are the same in every build. */
+#include "test.h"
+
+#include "slab/seal.h"
+
+enum { ROOM = 256 * 1024 };
+static char arena[ROOM] __attribute__((aligned(4096)));
+
+static void seal_tells_what_was_asked_for(void **state) {
+    (void)state;
+    static const size_t bytes[] = {16, 32, 80, 256, 320, 4096, 20480, 36864, ROOM};
+    gr_seal_boot();
+    for (size_t i = 0; i < COUNT_OF(bytes); i++)
+        for (size_t n = 0; n <= bytes[i] - SEAL_WORD; n += 1 + n / 7) {
+            size_t room = bytes[i] - SEAL_WORD;
+            memset(arena, 0, bytes[i]);
+            seal_put(arena, bytes[i], n);
+            memset(arena, 0xff, n); /* all that its user may write */
+            must(seal_slack(arena, bytes[i]) == room - n);
+            must(slack_is_whole(arena + room, room - n));
+            block_clear(arena, bytes[i]);
+            must(block_is_clear(arena, bytes[i]));
+            must(seal_slack(arena, bytes[i]) > room);
+        }
+}
+
+/* Any other value in any byte between the user's last and the block's end. */
+static void seal_tells_every_byte_behind(void **state) {
+    (void)state;
+    enum { BYTES = 48, CAN = BYTES - SEAL_WORD };
+    gr_seal_boot();
+    for (size_t n = 0; n <= CAN; n++)
+        for (size_t at = n; at < BYTES; at++)
+            for (unsigned change = 1; change < 256; change++) {
+                memset(arena, 0, BYTES);
+                seal_put(arena, BYTES, n);
+                arena[at] = (char)(arena[at] ^ (char)change);
+                uint64_t slack = seal_slack(arena, BYTES);
+                bool whole = slack <= CAN && slack_is_whole(arena + CAN, slack);
+                /* The slack itself is the seal's last 18 bits: another length is believed if the slack fits that. */
+                must(!whole || (at >= BYTES - 3 && slack != CAN - n));
+                must(!whole || arena[CAN - slack] == (char)SLACK_MARK || slack == 0);
+            }
+}
+
+static void seal_is_of_one_place(void **state) {
+    (void)state;
+    gr_seal_boot();
+    memset(arena, 0, ROOM);
+    seal_put(arena, 64, 40);
+    memcpy(arena + 64, arena, 64); /* a block copied whole, its seal with it */
+    assert_true(seal_slack(arena, 64) == 16);
+    assert_true(seal_slack(arena + 64, 64) > 56);
+}
+
+static void seal_every_byte_of_a_free_block_counts(void **state) {
+    (void)state;
+    static const size_t bytes[] = {16, 32, 48, 64, 80, 112, 256, 320, 1024, 5120, 36864, 65536};
+    memset(arena, 0, ROOM);
+    for (size_t i = 0; i < COUNT_OF(bytes); i++)
+        for (size_t at = 0; at < bytes[i]; at += 1 + at / 40) {
+            must(block_is_clear(arena, bytes[i]));
+            arena[at] = (char)0x80;
+            must(!block_is_clear(arena, bytes[i]));
+            must(gr_first_written(arena, bytes[i]) == arena + at);
+            arena[at] = 0;
+        }
+}
+
+/* Pages that are not in memory do not come; those that are, are cleared. */
+static void seal_wide_blocks_stay_away(void **state) {
+    (void)state;
+    enum { WIDE = 36 * 4096 };
+    char *p = mmap(NULL, WIDE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    unsigned char there[36];
+    must(p != MAP_FAILED);
+    p[5 * 4096] = p[35 * 4096 + 9] = 1;
+    assert_false(block_is_clear(p, WIDE));
+    block_clear(p, WIDE);
+    assert_true(block_is_clear(p, WIDE));
+    must(mincore(p, WIDE, there) == 0);
+    for (size_t i = 0; i < COUNT_OF(there); i++)
+        assert_true((there[i] & 1) == (i == 5 || i == 35));
+    munmap(p, WIDE);
+}
+
+static void seal_random_bits_are_some_of_those(void **state) {
+    (void)state;
+    uint64_t ever = 0;
+    for (unsigned i = 0; i < 20000; i++) {
+        uint64_t v = gr_seal_random() & gr_seal_random();
+        unsigned k = 1 + i % 20, have = bits_count(v);
+        uint64_t some = gr_random_bits(v, k);
+        must((some & ~v) == 0);
+        must(bits_count(some) == (have < k ? have : k));
+        ever |= gr_random_bits(~0ull, 1);
+    }
+    assert_true(ever == ~0ull);
+    uint64_t start = 1;
+    unsigned seen[10] = {0};
+    for (unsigned i = 0; i < 100000; i++)
+        seen[random_below(&start, 10)]++;
+    for (unsigned i = 0; i < 10; i++)
+        assert_in_range(seen[i], 9000, 11000);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(seal_tells_what_was_asked_for), cmocka_unit_test(seal_tells_every_byte_behind),
+        cmocka_unit_test(seal_is_of_one_place),          cmocka_unit_test(seal_every_byte_of_a_free_block_counts),
+        cmocka_unit_test(seal_wide_blocks_stay_away),    cmocka_unit_test(seal_random_bits_are_some_of_those),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
