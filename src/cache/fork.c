@@ -8,7 +8,9 @@
 #include "page/purge.h"
 
 struct half gr_repair_pending;
-static uint64_t born_at_fork; /* the child's alone */
+/* the child's alone */
+static uint64_t born_at_fork;
+static volatile int *mark_of_survivor; /* its gr_inside: no other thread has that address */
 
 static bool is_held(size_t granule) { return page_class(granule) != 0; }
 
@@ -66,6 +68,8 @@ static void repair(void) {
 }
 
 void gr_repair_deferred(void) {
+    if (&gr_inside != mark_of_survivor) /* a thread that the child has started: the survivor may still be in mid-step */
+        return;
     half_store_relaxed(&gr_repair_pending, 0);
     if (gr_threads_born() == born_at_fork) {
         gr_inside++; /* not by slow_enter: its end would come back here */
@@ -75,6 +79,7 @@ void gr_repair_deferred(void) {
 }
 
 static void child(void) {
+    mark_of_survivor = &gr_inside;
     born_at_fork = gr_threads_born();
     gr_keeper_forget();
     gr_threads_forked();
