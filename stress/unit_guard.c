@@ -41,16 +41,16 @@ static void guard_free_holds_back(void **state) {
     assert_true(gr_guard_open(first, 2));
     memset(region_address(first), 7, 2 * GRANULE_BYTES);
     gr_run_mark_dirty(first, 2);
-    gr_guard_free(first, 2);
+    gr_guard_free(first, 2, 2 * GRANULE_BYTES);
     must_fault(region_address(first));
     assert_false(gr_run_claim_at(first, 2)); /* not yet */
     for (unsigned i = 1; i < HELD_BACK_RUNS; i++) {
         size_t other = gr_run_claim(1, 1);
         must(other != first && other != first + 1);
-        gr_guard_free(other, 1);
+        gr_guard_free(other, 1, GRANULE_BYTES);
     }
     size_t last = gr_run_claim(1, 1);
-    gr_guard_free(last, 1); /* the line is full: the first leaves it */
+    gr_guard_free(last, 1, GRANULE_BYTES); /* the line is full: the first leaves it */
     assert_true(gr_run_claim_at(first, 2));
     must_fault(region_address(first));
     assert_true(gr_guard_open(first, 2));
@@ -67,7 +67,7 @@ static void guard_flush_gives_all_back(void **state) {
     for (size_t i = 0; i < COUNT_OF(runs); i++)
         runs[i] = gr_run_claim(2, 1);
     for (size_t i = 0; i < COUNT_OF(runs); i++)
-        gr_guard_free(runs[i], 2);
+        gr_guard_free(runs[i], 2, 2 * GRANULE_BYTES);
     assert_true(gr_arena_totals().vacant < vacant);
     gr_guard_flush();
     assert_int_equal(gr_arena_totals().vacant, vacant);

@@ -28,12 +28,13 @@ bool gr_guard_open(size_t first, size_t granules) {
     return true;
 }
 
+/* The bit comes first: a child of a fork in between must not take guarded pages for open ones. */
 static bool guard(size_t first, size_t granules, size_t from) {
     size_t untouched = from / GRANULE_BYTES;
-    if (!may_guard(granules) || !os_guard((char *)region_address(first) + from, granules * GRANULE_BYTES - from))
+    if (!may_guard(granules))
         return false;
     gr_run_mark_guarded(first + untouched, granules - untouched, true);
-    return true;
+    return os_guard((char *)region_address(first) + from, granules * GRANULE_BYTES - from);
 }
 
 void gr_guard_tail(size_t first, size_t granules, size_t from) {
@@ -46,11 +47,10 @@ static void leave(uint64_t run) {
         gr_run_free(run >> 32, run & UINT32_MAX);
 }
 
-void gr_guard_free(size_t first, size_t granules) {
+void gr_guard_free(size_t first, size_t granules, size_t open) {
     void *at = region_address(first);
-    size_t bytes = granules * GRANULE_BYTES;
-    if (!guard(first, granules, 0) && !os_purge(at, bytes) && gr_guard_open(first, granules))
-        memset(at, 0, bytes); /* pages that are locked in memory */
+    if (!guard(first, granules, 0) && !os_purge(at, granules * GRANULE_BYTES))
+        memset(at, 0, open); /* pages that are locked in memory */
     gr_run_mark_clean(first, granules);
     uint64_t slot = word_add_relaxed(&guards.at, 1) % HELD_BACK_RUNS;
     leave(word_swap_acq_rel(&guards.line[slot],

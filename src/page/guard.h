@@ -5,7 +5,8 @@
  *             stopped at that access.
  *
  * INVARIANTS
- *   guard-known   A granule that holds a guard has its `guarded` bit set. The bit is the holder's, as `dirty` is.
+ *   guard-known   A granule that holds a guard has its `guarded` bit set, from before to after. The bit is the holder's, as
+ *                 `dirty` is.
  *   guard-opened  A run is opened by its claimer before anybody is given a part of it.
  *   bounded       Where guards split mappings, at most GUARDED_MOST granules hold one; the kernel's limit is 65530 mappings.
  *
@@ -30,8 +31,9 @@ bool gr_guard_open(size_t first, size_t granules);
 /* Guards the run from byte `from` on, a multiple of the page; the rest of it is open. Best effort. */
 void gr_guard_tail(size_t first, size_t granules, size_t from);
 
-/* The holder of a run gives it up, as gr_run_free, but not at once: until then it is guarded, and then it reads as zero. */
-void gr_guard_free(size_t first, size_t granules);
+/* The holder of a run, whose first `open` bytes hold no guard and the others nothing else, gives it up, as gr_run_free, but not at
+ * once: until then it is guarded, and then it reads as zero. */
+void gr_guard_free(size_t first, size_t granules, size_t open);
 
 /* Frees what is held back. For trim, and where memory has run out. */
 void gr_guard_flush(void);

@@ -100,9 +100,9 @@ static void enter(size_t first, size_t granules, size_t bytes) {
     gr_page_map_set(first, 1, CLASS_LARGE);
 }
 
-static void give_up(size_t first, size_t granules) {
+static void give_up(size_t first, size_t granules, size_t open) {
     if (HARDENED)
-        gr_guard_free(first, granules);
+        gr_guard_free(first, granules, open);
     else
         gr_run_free(first, granules);
 }
@@ -144,7 +144,7 @@ bool gr_large_free(void *p) {
     if ((granules & RUN_FREED) || !half_cas_strong_relaxed(record, &granules, granules | RUN_FREED))
         return false;
     gr_page_map_set(first, granules, 0);
-    give_up(first, granules);
+    give_up(first, granules, round_up(gr_large_bytes(p), os_page_bytes()));
     gr_purge_freed(granules);
     return true;
 }
@@ -205,7 +205,7 @@ bool gr_large_resize(void *p, size_t bytes) {
     } else if (want < have) {
         half_store_relaxed(run_record(first), (uint32_t)want);
         gr_page_map_set(first + want, have - want, 0);
-        give_up(first + want, have - want);
+        give_up(first + want, have - want, (have - want) * GRANULE_BYTES);
     }
     if (HARDENED)
         enclose(first, want, bytes);
