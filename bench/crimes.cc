@@ -46,15 +46,20 @@ char *block(size_t size) {
 
 void release(void *p) { free(hidden(p)); }
 
+/* A block that the crime has left with the program. */
+char *kept;
+
 /* Everything that may find a crime late: blocks of the size go around, a thread comes and goes, memory is given back. */
 const char *settle(size_t size) {
-    enum { AROUND = 3000 };
+    enum { AROUND = 20000 }; /* more than any quarantine holds */
     static char *held[AROUND];
     const char *state = "sound";
-    size_t count = size <= MIDDLE ? AROUND : size <= WIDE ? 300 : size <= LARGE ? 100 : 3;
-    malloc_trim(0);
+    size_t most = size < MIDDLE ? AROUND : size < WIDE ? 4000 : size < LARGE ? 600 : size < BIG ? 100 : 3;
     for (int round = 0; round < 3; round++) {
         std::set<char *> seen;
+        size_t count = most * (size_t)(round + 1) / 3; /* more than were freed: what lies free goes out first */
+        if (kept)
+            seen.insert(kept);
         for (size_t i = 0; i < count; i++) {
             held[i] = (char *)hidden(malloc(size));
             auto above = seen.upper_bound(held[i]);
@@ -71,8 +76,8 @@ const char *settle(size_t size) {
             return state;
         for (size_t i = 0; i < count; i++)
             release(held[i]);
-        malloc_trim(0);
     }
+    malloc_trim(0);
     return state;
 }
 
@@ -144,7 +149,7 @@ void twice_at_the_same_time(size_t size) {
 void realloc_freed(size_t size) {
     char *p = block(size);
     release(p);
-    hidden(realloc(hidden(p), size));
+    kept = (char *)hidden(realloc(hidden(p), size));
 }
 
 /* ---- free what is no block ---- */
