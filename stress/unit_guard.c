@@ -23,12 +23,15 @@ static void guard_tail_then_open(void **state) {
     assert_true(gr_guard_open(first, 3));
     memset(p, 1, 3 * GRANULE_BYTES);
     gr_guard_tail(first, 3, 2 * GRANULE_BYTES + 4096);
-    assert_int_equal(gr_run_guarded(first, 3), 1);
+    size_t guarded = first;
+    assert_int_equal(gr_run_guarded(&guarded, 3), 1);
+    assert_int_equal(guarded, first + 2);
     must_fault(p + 2 * GRANULE_BYTES + 4096);
     must_fault(p + 3 * GRANULE_BYTES - 1);
     assert_true(all_bytes_are(p, 2 * GRANULE_BYTES + 4096, 1));
     assert_true(gr_guard_open(first, 3));
-    assert_int_equal(gr_run_guarded(first, 3), 0);
+    guarded = first;
+    assert_int_equal(gr_run_guarded(&guarded, 3), 0);
     must_read_zero(p + 2 * GRANULE_BYTES + 4096, GRANULE_BYTES - 4096);
     memset(p, 0, 3 * GRANULE_BYTES);
     gr_run_mark_dirty(first, 3);

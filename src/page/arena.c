@@ -392,12 +392,18 @@ void gr_run_mark_clean(size_t first, size_t granules) {
         word_and_relaxed(&a->dirty[w], ~mask);
 }
 
-size_t gr_run_guarded(size_t first, size_t granules) {
-    struct arena *a = arena_of(first);
-    size_t n = 0;
-    FOR_WORDS (first % ARENA_GRANULES, (unsigned)granules, w, mask)
-        n += bits_count(word_load_relaxed(&a->guarded[HARDENED ? w : 0]) & mask);
-    return n;
+size_t gr_run_guarded(size_t *first, size_t granules) {
+    struct arena *a = arena_of(*first);
+    size_t arena = *first / ARENA_GRANULES * ARENA_GRANULES, from = 0, to = 0;
+    FOR_WORDS (*first % ARENA_GRANULES, (unsigned)granules, w, mask) {
+        uint64_t found = word_load_relaxed(&a->guarded[HARDENED ? w : 0]) & mask;
+        if (!found)
+            continue;
+        from = to ? from : arena + w * 64 + bits_lowest(found);
+        to = arena + w * 64 + bits_highest(found) + 1;
+    }
+    *first = from;
+    return to - from;
 }
 
 void gr_run_mark_guarded(size_t first, size_t granules, bool guarded) {

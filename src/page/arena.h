@@ -109,8 +109,10 @@ void gr_run_mark_dirty(size_t first, size_t granules);
 /* The holder knows that the run reads as zero again. */
 void gr_run_mark_clean(size_t first, size_t granules);
 
-/* How many granules of a held run hold a guard; the holder makes it so for all of them; of all runs. */
-size_t gr_run_guarded(size_t first, size_t granules);
+/* The granules from the first to the last in a held run that hold a guard, 0: none. *first becomes the first of them. */
+size_t gr_run_guarded(size_t *first, size_t granules);
+
+/* The holder notes that all of the run's granules hold a guard, or none; how many do, of all runs. */
 void gr_run_mark_guarded(size_t first, size_t granules, bool guarded);
 size_t gr_granules_guarded(void);
 

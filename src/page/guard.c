@@ -20,7 +20,8 @@ static bool may_guard(size_t granules) {
 }
 
 bool gr_guard_open(size_t first, size_t granules) {
-    if (!gr_run_guarded(first, granules))
+    granules = gr_run_guarded(&first, granules);
+    if (!granules)
         return true;
     if (!os_unguard(region_address(first), granules * GRANULE_BYTES))
         return false;
