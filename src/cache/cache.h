@@ -79,14 +79,20 @@ void gr_free_slow(void *p);
 
 /* ---- the fast paths ---- */
 
-/* Hardened: any block of the magazine goes out. The top one, already out of the count, takes its slot: a fork in between loses
- * one block and doubles none. */
-GR_INLINE void *cache_pick_owner(struct cache *self, size_t class, void **top) {
+/* Hardened: the block that the next malloc gets is drawn now, and comes into the cache meanwhile. Two blocks change places: while
+ * they do, both are out of the count, so that a fork in between loses them and doubles none. */
+GR_INLINE void cache_draw_owner(struct cache *self, size_t class, void **top) {
     void **bottom = self->own[class].loaded->slot;
+    if (GR_UNLIKELY(top == bottom))
+        return;
     void **at = bottom + 1 + random_below(&self->random, (uint32_t)(top - bottom));
-    void *p = *at;
+    void *drawn = *at;
+    GR_COMMIT_MOVE(&self->top[class], -(int)sizeof(void *));
     GR_COMMIT(at, *top);
-    return p;
+    GR_COMMIT(top, drawn);
+    GR_COMMIT_MOVE(&self->top[class], (int)sizeof(void *));
+    GR_PREFETCH(drawn);
+    GR_PREFETCH((char *)drawn + 64);
 }
 
 GR_INLINE void *cache_pop_owner(struct cache *self, size_t class) {
@@ -97,7 +103,7 @@ GR_INLINE void *cache_pop_owner(struct cache *self, size_t class) {
     if (GR_UNLIKELY(p == NULL))
         top_move_release(&self->top[class], 1); /* [release cut] */
     else if (HARDENED)
-        p = cache_pick_owner(self, class, top);
+        cache_draw_owner(self, class, top - 1);
     else
         GR_PREFETCH(slot_load_owner(top - 1));
     return p;
@@ -107,7 +113,12 @@ GR_INLINE bool cache_push_owner(struct cache *self, size_t class, void *p) {
     void **top = top_load_owner(&self->top[class]);
     if (GR_UNLIKELY(slot_load_owner(top + 1) == MAGAZINE_FULL) || GR_UNLIKELY(slot_load_owner(top) == p))
         return false;
-    slot_store_owner(top + 1, p);
+    if (HARDENED && slot_load_owner(top)) { /* below the block that was drawn */
+        slot_store_owner(top + 1, slot_load_owner(top));
+        GR_COMMIT(top, p);
+    } else {
+        slot_store_owner(top + 1, p);
+    }
     top_move_release(&self->top[class], 1); /* [release cut] */
     return true;
 }
