@@ -17,6 +17,7 @@ static const unsigned expected[] = {
     __NR_munmap,
     __NR_write, /* figures and reports */
     __NR_clock_gettime,
+    __NR_getrandom, /* hardened: secrets */
     /* libc's, where a thread or a process begins and ends */
     __NR_rt_sigaction,
     __NR_rt_sigprocmask,
@@ -31,7 +32,7 @@ static const unsigned expected[] = {
 };
 
 /* Without these memory goes back later, and realloc copies. */
-static const unsigned optional[] = {__NR_madvise, __NR_mremap, __NR_mincore};
+static const unsigned optional[] = {__NR_madvise, __NR_mremap, __NR_mincore, __NR_membarrier};
 
 static void filter_calls(unsigned verdict_on_optional) {
     struct sock_filter program[2 * (COUNT_OF(expected) + COUNT_OF(optional)) + 8];
