@@ -67,7 +67,7 @@
 
 /* *at += bytes, for a pointer that this thread alone writes, published as by GR_COMMIT; one instruction where there is one. */
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !GR_TSAN
-#define GR_COMMIT_MOVE(at, bytes) __asm__ volatile("addq %1, %0" : "+m"(*(at)) : "i"(bytes) : "memory", "cc")
+#define GR_COMMIT_MOVE(at, bytes) __asm__ volatile("addq %1, %0" : "+m"(*(at)) : "er"((long)(bytes)) : "memory", "cc")
 #else
 #define GR_COMMIT_MOVE(at, bytes) GR_COMMIT(at, (void *)((char *)*(at) + (bytes)))
 #endif
