@@ -132,13 +132,13 @@ GR_INLINE void slot_store_owner(void **at, void *v) { __atomic_store_n(at, v, __
 GR_INLINE void *slot_load_owner(void *const *at) { return *at; }
 GR_INLINE void slot_store_owner(void **at, void *v) { *at = v; }
 #endif
-GR_INLINE void *slot_load_acquire(void *const *at) {
+GR_INLINE void *slot_load_relaxed(void *const *at) {
     GR_POINT();
-    return __atomic_load_n(at, __ATOMIC_ACQUIRE);
+    return __atomic_load_n(at, __ATOMIC_RELAXED);
 }
-GR_INLINE void *slot_swap_acquire(void **at, void *v) {
+GR_INLINE void *slot_swap_relaxed(void **at, void *v) {
     GR_POINT();
-    return __atomic_exchange_n(at, v, __ATOMIC_ACQUIRE);
+    return __atomic_exchange_n(at, v, __ATOMIC_RELAXED);
 }
 GR_INLINE bool slot_cas_strong_relaxed(void **at, void **seen, void *v) {
     GR_POINT();

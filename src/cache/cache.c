@@ -53,9 +53,10 @@ static struct holding *holding_of(struct cache *self, unsigned class) {
 
 /* ---- magazines ---- */
 
+/* A top at NULL is at the bottom, but in a child that was forked between a cut and the pop that met it. */
 static unsigned loaded_count(const struct cache *self, unsigned class) {
     const struct magazine *m = self->own[class].loaded;
-    return m ? (unsigned)(self->top[class] - (void *const *)m->slot) - self->own[class].bottom : 0;
+    return m && *self->top[class] ? (unsigned)(self->top[class] - (void *const *)m->slot) - self->own[class].bottom : 0;
 }
 
 /* Others took what was below: the blocks move down to the magazine's own bottom. */

@@ -14,12 +14,14 @@ static volatile int *mark_of_survivor; /* its gr_inside: no other thread has tha
 
 static bool is_held(size_t granule) { return page_class(granule) != 0; }
 
-/* The blocks from top down to bottom. The top is out of bounds where the thread died while it changed magazines. */
+/* The blocks from top down to bottom. The top is out of bounds where the thread died while it changed magazines; one below the
+ * bottom, where it found the magazine empty. */
 static void salvage_magazine(unsigned class, struct magazine *m, void **top, unsigned bottom) {
-    if (!m || top < m->slot + bottom || top > m->slot + m->rounds)
+    if (!m || top + 1 < m->slot + bottom || top > m->slot + m->rounds)
         return;
     void **rounds = m->slot + bottom + 1;
-    gr_bin_return(class, rounds, gr_reclaim_close_up(rounds, (unsigned)(top + 1 - rounds)), "free");
+    if (top >= rounds)
+        gr_bin_return(class, rounds, gr_reclaim_close_up(rounds, (unsigned)(top + 1 - rounds)), "free");
     gr_magazine_free(m);
 }
 

@@ -45,9 +45,10 @@ void gr_keeper_consider(void);
 void gr_keeper_rouse(void);
 
 /* Where memory was allocated, outside slow paths: starts the keeper if the heap is worth one. A thread that has begun to end
- * does not: nobody might be left to stop it. */
+ * does not: nobody might be left to stop it; nor does one in a handler that interrupted a slow path: a repair after fork may be
+ * due, which must be alone. */
 GR_INLINE void keeper_poll(void) {
-    if (GR_UNLIKELY(half_load_relaxed(&gr_keeper) <= KEEPER_DONE && cache_serves(gr_self) &&
+    if (GR_UNLIKELY(half_load_relaxed(&gr_keeper) <= KEEPER_DONE && !gr_inside && cache_serves(gr_self) &&
                     gr_granules_mapped() >= KEEPER_FROM_GRANULES))
         gr_keeper_consider();
 }

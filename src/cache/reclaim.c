@@ -25,7 +25,7 @@ static bool claim_gate(struct cache *c) {
     if (!half_cas_strong_acq_rel(&c->gate, &seen, GATE_CLAIMED)) /* [acquire outside] */
         return false;
     if (os_heavy_fence() && !half_load_acquire(&c->inside) &&
-        half_load_acquire(&c->state) == CACHE_LIVE) /* [acquire inside] */
+        half_load_relaxed(&c->state) == CACHE_LIVE) /* [acquire inside] */
         return true;
     open_gate(c);
     return false;
@@ -35,33 +35,35 @@ static struct cut cut_round(struct cache *c, unsigned class) {
     struct magazine *m = c->own[class].loaded;
     if (HARDENED || !m) /* hardened: malloc takes any round, not the one at the top */
         return (struct cut){NULL, 0};
-    void **top = top_load_acquire(&c->top[class]); /* [acquire cut] */
+    void **top = top_load_relaxed(&c->top[class]);
     if (top <= &m->slot[c->own[class].bottom])
         return (struct cut){NULL, 0};
-    return (struct cut){slot_swap_acquire(top, NULL), (unsigned)(top - m->slot)}; /* [acquire cut] */
+    return (struct cut){slot_swap_relaxed(top, NULL), (unsigned)(top - m->slot)};
 }
 
 /* Is all from the cut round down the taker's? Else, and where no fence was to be had, the cut is mended. */
 static bool cut_holds(struct cache *c, unsigned class, struct cut cut, bool fenced) {
     void **at = &c->own[class].loaded->slot[cut.round], *none = NULL;
-    if (fenced && top_load_acquire(&c->top[class]) >= at && !slot_load_acquire(at)) /* [acquire cut] */
+    if (fenced && top_load_acquire(&c->top[class]) >= at && !slot_load_relaxed(at)) /* [acquire cut] */
         return true;
     slot_cas_strong_relaxed(at, &none, cut.block);
     return false;
 }
 
-/* Gives back what the cut took. */
+/* Gives back what the cut took; a forked child may not know the block of the round itself. */
 static uint64_t return_cut(struct cache *c, unsigned class, struct cut cut) {
     struct own *o = &c->own[class];
     unsigned from = o->bottom + 1;
     GR_COMMIT(&o->bottom, (uint16_t)cut.round); /* from here on a forked child finds nothing of it */
     gr_bin_return(class, o->loaded->slot + from, cut.round - from, "free");
-    gr_bin_return(class, &cut.block, 1, "free");
+    gr_bin_return(class, &cut.block, cut.block != NULL, "free");
     return (uint64_t)(cut.round - from + 1) * class_bytes(class);
 }
 
-/* False: not now. */
-static bool reclaim_cache(struct cache *c, uint64_t *bytes) {
+enum { EMPTIED = 1 }; /* beside a sum of tops, whose low bits are 0 */
+
+/* What was emptied has tops as before, and is left alone until its thread moves one or takes a slow path. False: not now. */
+static bool reclaim_cache(struct cache *c, uint64_t sum, uint64_t *bytes) {
     struct cut cuts[CLASSES + 1];
     bool any = false;
     if (!claim_gate(c))
@@ -77,6 +79,7 @@ static bool reclaim_cache(struct cache *c, uint64_t *bytes) {
             *bytes += return_cut(c, class, cuts[class]);
     gr_cache_drop_empties(c);
     word_store_relaxed(&c->cached, 0);
+    word_store_relaxed(&c->idle_sum, sum | EMPTIED);
     open_gate(c);
     return true;
 }
@@ -86,9 +89,6 @@ struct round {
     bool idle;
 };
 
-enum { EMPTIED = 1 }; /* beside a sum of tops, whose low bits are 0 */
-
-/* What was emptied has tops as before, and is left alone until its thread moves one. */
 static void visit(struct cache *c, void *argument) {
     struct round *r = argument;
     uint64_t sum = 0, before = word_load_relaxed(&c->idle_sum);
@@ -98,8 +98,8 @@ static void visit(struct cache *c, void *argument) {
         sum = sum * 33 + (uintptr_t)top_load_relaxed(&c->top[class]);
     if (before == (sum | EMPTIED))
         return;
-    bool done = (!r->idle || sum == before) && reclaim_cache(c, &r->bytes);
-    word_store_relaxed(&c->idle_sum, done ? sum | EMPTIED : sum);
+    if ((r->idle && sum != before) || !reclaim_cache(c, sum, &r->bytes))
+        word_store_relaxed(&c->idle_sum, sum);
 }
 
 uint64_t gr_caches_reclaim(bool idle) {
@@ -116,18 +116,24 @@ unsigned gr_reclaim_close_up(void **round, unsigned n) {
     return kept;
 }
 
-static void close_up(struct cache *self, unsigned class) {
-    struct own *o = &self->own[class];
-    if (o->loaded) {
-        void **bottom = &o->loaded->slot[o->bottom];
-        self->top[class] = bottom + gr_reclaim_close_up(bottom + 1, (unsigned)(self->top[class] - bottom));
-    }
+/* The survivor goes on where it is, perhaps in the middle of a hit: its top stays, and what a vanished taker has cut is given
+ * back as he would have. */
+static void finish_cut(struct cache *self, unsigned class) {
+    struct magazine *m = self->own[class].loaded;
+    if (!m)
+        return;
+    for (void **at = self->top[class]; at > &m->slot[self->own[class].bottom]; at--)
+        if (!*at) {
+            return_cut(self, class, (struct cut){NULL, (unsigned)(at - m->slot)});
+            return;
+        }
 }
 
 static void reopen(struct cache *c, void *self) {
-    half_store_relaxed(&c->gate, GATE_OPEN);
+    if (half_load_relaxed(&c->gate) != GATE_OPEN)
+        half_store_relaxed(&c->gate, GATE_OPEN);
     for (unsigned class = 1; c == self && class <= CLASSES; class ++)
-        close_up(c, class);
+        finish_cut(c, class);
 }
 
-void gr_reclaim_repair(struct cache *self) { gr_each_cache(reopen, self); }
+void gr_reclaim_repair(struct cache *self) { gr_each_record(reopen, self); }

@@ -25,13 +25,13 @@
  *             block       pop      thread   top moves down, light fence, load         the thread's block
  *             NULL        pop      thread   the same, top moves up                    NULL; the slow path
  *             any         push     thread   store above the top, top moves up         block
- *             block       cut      taker    swap acquire NULL, heavy fence            NULL; and then, with top and round looked at:
+ *             block       cut      taker    swap relaxed NULL, heavy fence            NULL; and then, with top and round looked at:
  *                                                                                     not below, NULL: all up to here is the taker's
  *             cut         mend     taker    CAS relaxed NULL -> block                 as it was, unless the thread has pushed here
  *
- * EDGES       inside      leave, abandon -> claim, open     what the thread did to its cache
- *             outside     open, inherit -> enter, birth     what the taker did to it
- *             cut         top, round -> cut                 the rounds below it, and the last writes to their blocks
+ * EDGES       inside      leave, enter, abandon -> claim, open   what the thread did to its cache
+ *             outside     open, inherit -> enter, birth, claim       what the taker did to it
+ *             cut         top moves -> cut                           the rounds below it, and the last writes to their blocks
  *
  * WHY it is enough to look once: a pop moves the top and then reads the round. If at the heavy fence the top was not below the cut,
  *     no pop is between the two for the cut round or one below it; each later one reads NULL there and turns around. If
@@ -41,7 +41,7 @@
  *
  * PROGRESS    Nobody waits: a thread that finds its gate claimed allocates and frees on the slabs. A taker that is stopped for
  *             ever leaves one cache claimed.
- * ELSEWHERE   The hits: `cache/cache.h`. Who calls: `cache/keeper.h`, trim, out of memory. 
+ * ELSEWHERE   The hits: `cache/cache.h`. Who calls: `cache/keeper.h`, trim, out of memory. Model: `stress/model_reclaim.cc`.
  */
 #ifndef CACHE_RECLAIM_H
 #define CACHE_RECLAIM_H
@@ -57,9 +57,11 @@ GR_INLINE bool cache_enter_owner(struct cache *self) {
         return true;
     half_store_relaxed(&self->inside, 1);
     GR_LIGHT_FENCE();
-    if (GR_LIKELY(half_load_acquire(&self->gate) == GATE_OPEN)) /* [acquire outside] */
+    if (GR_LIKELY(half_load_acquire(&self->gate) == GATE_OPEN)) { /* [acquire outside] */
+        word_store_relaxed(&self->idle_sum, 0); /* else it might look emptied with its tops where they were */
         return true;
-    half_store_relaxed(&self->inside, 0);
+    }
+    half_store_release(&self->inside, 0); /* [release inside]: it may be the next taker's look that meets this 0 */
     return false;
 }
 
@@ -79,7 +81,7 @@ GR_INLINE bool cache_abandon_owner(struct cache *self) {
  * The caller's own is left. Returns the bytes of the blocks. 0 too where the system has no heavy fence. */
 uint64_t gr_caches_reclaim(bool idle);
 
-/* Single-threaded repair after fork, when no taker is alive: opens every gate and closes up what was cut in `self`, the
+/* Single-threaded repair after fork, when no taker is alive: opens every gate and gives back what was cut in `self`, the
  * survivor's cache or one that serves nobody. */
 void gr_reclaim_repair(struct cache *self);
 

@@ -27,6 +27,12 @@ static void retire(struct cache *c) {
     gr_meta_give(&caches, c->index);
 }
 
+/* A thread has given up its cache: the last one stops the keeper. */
+static void one_less(void) {
+    if (word_add_relaxed(&living, ~0ull) == 1)
+        gr_keeper_stop();
+}
+
 /* Runs among the thread's destructors. What later ones allocate and free goes to the slabs directly: to wait for the last
  * round would lose the caches of threads whose first call is made by a destructor. */
 static void depart(void *arg) {
@@ -45,20 +51,27 @@ static void depart(void *arg) {
         while (!cache_abandon_owner(self)); /* claimed: its taker inherits it, or has just let it go */
         slow_leave();
     }
-    if (word_add_relaxed(&living, ~0ull) == 1)
-        gr_keeper_stop();
+    one_less();
+}
+
+/* A record from the pool, entered. One that is claimed, by a taker who saw its last thread and has yet to notice, is left there:
+ * he may be stopped for ever. */
+static struct cache *take_record(void) {
+    uint32_t index = gr_meta_take(&caches);
+    struct cache *c = index ? meta_at(&caches, index) : NULL;
+    if (c && !cache_enter_owner(c)) {
+        c = take_record();
+        gr_meta_give(&caches, index);
+    } else if (c) {
+        c->index = index;
+    }
+    return c;
 }
 
 static struct cache *birth(void) {
-    uint32_t index = gr_meta_take(&caches);
-    if (!index)
+    struct cache *self = take_record();
+    if (!self)
         return NULL;
-    struct cache *self = meta_at(&caches, index);
-    if (!cache_enter_owner(self)) { /* a taker who saw its last thread has yet to notice */
-        gr_meta_give(&caches, index);
-        return NULL;
-    }
-    self->index = index;
     gr_cache_init(self);
     word_add_relaxed(&alive, 1);
     word_add_relaxed(&born, 1);
@@ -70,7 +83,7 @@ static struct cache *birth(void) {
         gr_self = &gr_departed;
         gr_cache_flush(self, false);
         retire(self);
-        word_add_relaxed(&living, ~0ull);
+        one_less();
         return NULL;
     }
     return self;
@@ -90,6 +103,12 @@ void gr_slow_tick(void) {
     gr_cache_tick(cache_serves(gr_self) && cache_enter_owner(gr_self) ? gr_self : NULL, now_ms);
     gr_purge_poll(now_ms);
     keeper_wake();
+}
+
+void gr_each_record(void (*body)(struct cache *, void *), void *argument) {
+    uint32_t count = gr_meta_count(&caches);
+    for (uint32_t index = 1; index <= count; index++)
+        body(meta_at(&caches, index), argument);
 }
 
 void gr_each_cache(void (*body)(struct cache *, void *), void *argument) {

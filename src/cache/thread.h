@@ -61,6 +61,9 @@ uint64_t gr_threads_born(void);
 /* Calls body(cache, argument) for every cache that is live; threads come and go meanwhile. */
 void gr_each_cache(void (*body)(struct cache *, void *), void *argument);
 
+/* The same for those in the pool as well. */
+void gr_each_record(void (*body)(struct cache *, void *), void *argument);
+
 /* In a forked child: its one thread is all that lives. */
 void gr_threads_forked(void);
 
