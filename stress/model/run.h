@@ -172,6 +172,10 @@ inline void list_mutants_of(unsigned index, std::vector<named_mutant> &list) {
     auto deed = [&](const char *what, seam::deed d) {
         list.push_back({name + ":" + what, d, index, rl::mo_relaxed, nullptr});
     };
+    if (s.kind == seam::FENCE) {
+        weaker(rl::mo_acq_rel);
+        return deed("drop", seam::DROP);
+    }
     if (s.order == rl::mo_acq_rel) {
         weaker(rl::mo_acquire);
         weaker(rl::mo_release);
@@ -286,7 +290,7 @@ template <class Suite> int run_mutants(const options &o, const description &d) {
         verdict v = hunt_apart<Suite>(o, d, m, excused ? std::min(o.few, o.runs) : o.runs);
         bool bad = v.caught == (excused != nullptr);
         wrong += bad;
-        printf("%-7s%-62s ", d.name, m.name.c_str());
+        printf("%-8s%-62s ", d.name, m.name.c_str());
         if (excused)
             excused->used = true;
         if (excused && !v.caught)
@@ -299,7 +303,7 @@ template <class Suite> int run_mutants(const options &o, const description &d) {
     }
     for (const excuse &e : excuses)
         if (!e.used) {
-            printf("%-7s%-62s EXCUSED, BUT NO SUCH MUTANT\n", d.name, e.mutant.c_str());
+            printf("%-8s%-62s EXCUSED, BUT NO SUCH MUTANT\n", d.name, e.mutant.c_str());
             wrong++;
         }
     return wrong;

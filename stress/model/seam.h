@@ -44,7 +44,7 @@ enum change_kind { SWAP, ADD, OR, AND };
 enum deed { NOTHING, ORDER, FAILURE, SPLIT, DROP, LATE };
 
 /* What can be done to a site follows from its kind. */
-enum site_kind { LOAD, STORE, CHANGE, CAS };
+enum site_kind { LOAD, STORE, CHANGE, CAS, FENCE };
 
 struct site {
     const char *function, *verb;
@@ -334,6 +334,31 @@ template <class T> T change(change_kind how, T *at, T v, rl::memory_order order,
     }
     catch_up();
     return from_cell<T>(a.answer(old));
+}
+
+/* What the calling thread stored last in a word that it alone writes: no step. */
+template <class T> T own_value(const T *at) {
+    cell *c = find_cell(at);
+    return c->address ? from_cell<T>(atomic_of<T>(c)->debug_value()) : *at;
+}
+
+/* A fence of sequential consistency, a site as the others. Relacy's also orders what came before one before what comes after a
+ * later one, plain accesses included: the machine's does so too, C11's does not. */
+inline void fence(SEAM_WHERE) {
+    if (sites.quiet)
+        return;
+    rl::memory_order order = rl::mo_seq_cst;
+    if (sites.watched) {
+        site *s = find_site(function, line, verb, FENCE, order);
+        s->simulated = true;
+        if (mutant.where == s) {
+            if (mutant.what == DROP)
+                return;
+            order = mutant.order;
+        }
+    }
+    rl::atomic_thread_fence(order, info_of(function, file, line));
+    catch_up();
 }
 
 /* Orders on failure: acquire if the order has any of it. */

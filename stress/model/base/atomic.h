@@ -9,6 +9,8 @@
 
 #include "model/seam.h"
 
+/* An asymmetric pair of fences guarantees what two fences of sequential consistency do (P1202). */
+#define GR_LIGHT_FENCE() seam::fence("light_fence", __builtin_FUNCTION(), __builtin_FILE(), __builtin_LINE())
 #include "base/compiler.h"
 
 #define GR_POINT() ((void)0)
@@ -75,6 +77,36 @@ inline void bytes_fill_relaxed(struct byte *at, size_t n, uint8_t v, SEAM_HERE) 
     for (size_t i = 0; i < n; i++)
         seam::store(&at[i].value, v, rl::mo_relaxed, SEAM_SITE("bytes_fill_relaxed"));
 }
+/* The rounds of a magazine and its top. What its thread does by plain accesses is relaxed here; it alone moves the top. */
+inline void *slot_load_owner(void *const *at, SEAM_HERE) {
+    return seam::load(at, rl::mo_relaxed, SEAM_SITE("slot_load_owner"));
+}
+inline void slot_store_owner(void **at, void *v, SEAM_HERE) {
+    seam::store(at, v, rl::mo_relaxed, SEAM_SITE("slot_store_owner"));
+}
+inline void *slot_load_relaxed(void *const *at, SEAM_HERE) {
+    return seam::load(at, rl::mo_relaxed, SEAM_SITE("slot_load_relaxed"));
+}
+inline void *slot_swap_relaxed(void **at, void *v, SEAM_HERE) {
+    return seam::change(seam::SWAP, at, v, rl::mo_relaxed, SEAM_SITE("slot_swap_relaxed"));
+}
+inline bool slot_cas_strong_relaxed(void **at, void **seen, void *v, SEAM_HERE) {
+    return seam::cas(false, at, seen, v, rl::mo_relaxed, SEAM_SITE("slot_cas_strong_relaxed"));
+}
+inline void **top_load_owner(void **const *at, SEAM_HERE) {
+    return seam::load(at, rl::mo_relaxed, SEAM_SITE("top_load_owner"));
+}
+inline void top_move_release(void ***at, int slots, SEAM_HERE) {
+    void **to = seam::own_value(at) + slots;
+    seam::store(at, to, rl::mo_release, SEAM_SITE("top_move_release"));
+}
+inline void **top_load_relaxed(void **const *at, SEAM_HERE) {
+    return seam::load(at, rl::mo_relaxed, SEAM_SITE("top_load_relaxed"));
+}
+inline void **top_load_acquire(void **const *at, SEAM_HERE) {
+    return seam::load(at, rl::mo_acquire, SEAM_SITE("top_load_acquire"));
+}
+
 inline uint8_t byte_peek(const struct byte *w, SEAM_HERE) {
     return seam::load(&w->value, rl::mo_relaxed, SEAM_SITE("byte_peek"));
 }
