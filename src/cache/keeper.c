@@ -9,6 +9,7 @@
 
 enum {
     PERIOD_MS = 500,
+    ASK_MS = 10, /* between looks at how much of the heap is in use: a burst into memory that is mapped takes longer */
     QUIET_TURNS = 3, /* without anything to do, before it sleeps */
 };
 
@@ -84,7 +85,7 @@ static void keep(void) {
 }
 
 void gr_keeper_consider(void) {
-    uint64_t ask = os_clock_ms() / PERIOD_MS + gr_granules_mapped();
+    uint64_t ask = os_clock_ms() / ASK_MS + gr_granules_mapped();
     if (word_load_relaxed(&keeper.asked) == ask)
         return;
     word_store_relaxed(&keeper.asked, ask);

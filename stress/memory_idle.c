@@ -1,0 +1,334 @@
+/* memory_idle.c -- a process that has done its work and makes no calls any more comes to rest: what it freed goes back without
+ * it. And its housekeeping thread is nobody's burden: not there without need, deaf to signals, gone when the last thread ends.
+ *
+ * A clock ends a wait that is in vain; it does not judge.
+ */
+/* test: sanitize=off timeout=300 serial=on wrap=pthread_create */
+#include "semantics_calls.h"
+
+#include "os/options.h"
+
+enum { BLOCKS = 400 * 1000, WAIT_SECONDS = 60, THREADS = 64 };
+
+static void *blocks[BLOCKS];
+
+/* 130 MiB in sizes that servers use. */
+static size_t size_of_block(size_t i) { return i % 1000 == 0 ? 100000 : i % 100 == 0 ? 8000 : 16 + mix(i) % 300; }
+
+static size_t burst(size_t from, size_t to) {
+    size_t bytes = 0;
+    for (size_t i = from; i < to; i++) {
+        blocks[i] = granary_malloc(size_of_block(i));
+        must(blocks[i] != NULL);
+        memset(blocks[i], 0x5a, size_of_block(i));
+        bytes += size_of_block(i);
+    }
+    return bytes;
+}
+
+static bool stays(size_t i, unsigned percent) { return mix(i * 7 + 1) % 100 < percent; }
+
+static void let_go(size_t from, size_t to, unsigned keep_percent) {
+    for (size_t i = from; i < to; i++)
+        if (!stays(i, keep_percent)) {
+            granary_free(blocks[i]);
+            blocks[i] = NULL;
+        }
+}
+
+static int by_address(const void *left, const void *right) {
+    uintptr_t a = *(const uintptr_t *)left, b = *(const uintptr_t *)right;
+    return a < b ? -1 : a > b;
+}
+
+/* Bytes of the pages in which blocks still lie, and that their contents are as they were. */
+static size_t pages_kept(void) {
+    static uintptr_t page[BLOCKS * 2];
+    size_t n = 0, distinct = 0;
+    for (size_t i = 0; i < BLOCKS; i++) {
+        if (!blocks[i])
+            continue;
+        must(all_bytes_are(blocks[i], size_of_block(i), 0x5a));
+        uintptr_t first = (uintptr_t)blocks[i] / 4096, last = ((uintptr_t)blocks[i] + size_of_block(i) - 1) / 4096;
+        for (uintptr_t p = first; p <= last && n < COUNT_OF(page); p++)
+            page[n++] = p;
+    }
+    qsort(page, n, sizeof *page, by_address);
+    for (size_t i = 0; i < n; i++)
+        distinct += i == 0 || page[i] != page[i - 1];
+    return distinct * 4096;
+}
+
+static size_t tasks(void) {
+    size_t threads = 0;
+    char text[4096], *at;
+    read_file("/proc/self/status", text, sizeof text);
+    at = strstr(text, "\nThreads:");
+    must(at != NULL);
+    threads = strtoull(at + strlen("\nThreads:"), NULL, 10);
+    return threads;
+}
+
+/* Makes no calls of ours until the process has shrunk to `limit`. */
+static int rests_at(size_t limit) {
+    double deadline = seconds_now() + WAIT_SECONDS;
+    while (rss_bytes() > limit && seconds_now() < deadline)
+        usleep(50 * 1000);
+    if (rss_bytes() > limit)
+        fprintf(stderr, "%zu KiB at rest, %zu KiB are the bar\n", rss_bytes() / KIB, limit / KIB);
+    return rss_bytes() > limit;
+}
+
+static size_t before; /* resident, with our own tables touched */
+static void start(void) {
+    memset(blocks, 0, sizeof blocks);
+    granary_free(granary_malloc(1));
+    before = rss_bytes();
+}
+
+/* ---- memory ---- */
+
+static int all_freed(void *unused) {
+    (void)unused;
+    start();
+    must(burst(0, BLOCKS) > 60 * MIB);
+    let_go(0, BLOCKS, 0);
+    return rests_at(before + 8 * MIB);
+}
+
+static int some_kept(void *unused) {
+    (void)unused;
+    start();
+    pages_kept(); /* its table is ours as well */
+    burst(0, BLOCKS);
+    let_go(0, BLOCKS, 5);
+    size_t kept = pages_kept();
+    int failed = rests_at(before + kept + kept / 10 + 8 * MIB);
+    must(pages_kept() == kept);
+    return failed;
+}
+
+static pthread_barrier_t worked;
+static void *work_and_sleep(void *index) {
+    size_t each = BLOCKS / THREADS, from = (size_t)(uintptr_t)index * each;
+    for (int round = 0; round < 2; round++) { /* the second time its tops end where they were */
+        burst(from, from + each);
+        let_go(from, from + each, 0);
+        pthread_barrier_wait(&worked);
+        pthread_barrier_wait(&worked);
+    }
+    for (;;) {
+        pause();
+    }
+    return NULL;
+}
+
+static int idle_threads(void *unused) {
+    (void)unused;
+    pthread_t thread;
+    int failed = 0;
+    start();
+    pthread_barrier_init(&worked, NULL, THREADS + 1);
+    for (size_t i = 0; i < THREADS; i++)
+        must(pthread_create(&thread, NULL, work_and_sleep, (void *)i) == 0);
+    for (int round = 0; round < 2; round++) {
+        pthread_barrier_wait(&worked);
+        failed |= rests_at(before + 8 * MIB + THREADS * (size_t)40 * KIB); /* stacks, records and magazines */
+        pthread_barrier_wait(&worked);
+    }
+    return failed;
+}
+
+/* ---- the housekeeping thread ---- */
+
+static int none_below_32_mib(void *unused) {
+    (void)unused;
+    start();
+    for (int i = 0; i < 20; i++) {
+        burst(0, BLOCKS / 8);
+        let_go(0, BLOCKS / 8, 0);
+    }
+    must(tasks() == 1);
+    return 0;
+}
+
+static int none_with(void *option) {
+    gr_options_parse(option, "test: ");
+    start();
+    burst(0, BLOCKS);
+    let_go(0, BLOCKS, 0);
+    must(tasks() == 1);
+    return 0;
+}
+
+/* Deaf to all but what cannot be blocked, and two that libc keeps to itself. */
+static int all_signals_blocked(void *unused) {
+    (void)unused;
+    char path[64], text[4096], *at;
+    bool found = false;
+    start();
+    burst(0, BLOCKS);
+    must(tasks() == 2);
+    for (pid_t id = getpid() + 1; id < getpid() + 10000 && !found; id++) {
+        snprintf(path, sizeof path, "/proc/self/task/%d/status", id);
+        if (!read_file(path, text, sizeof text))
+            continue;
+        found = true;
+        must((at = strstr(text, "\nSigBlk:")) != NULL);
+        uint64_t blocked = strtoull(at + strlen("\nSigBlk:"), NULL, 16);
+        for (int n = 1; n <= 64; n++)
+            must((blocked >> (n - 1) & 1) || n == SIGKILL || n == SIGSTOP || (n >= 32 && n < SIGRTMIN));
+    }
+    return !found;
+}
+
+static int main_thread_exits(void *unused) {
+    start();
+    burst(0, BLOCKS);
+    must(tasks() == 2);
+    pthread_exit(unused); /* the last one: exit status 0 */
+}
+
+static void *outlives_main(void *unused) {
+    (void)unused;
+    burst(0, BLOCKS);
+    must(tasks() >= 2);
+    usleep(100 * 1000);
+    return NULL;
+}
+static void *works_a_little(void *unused) {
+    granary_free(granary_malloc(100));
+    usleep(50 * 1000);
+    return unused;
+}
+static int others_end_last(void *unused) {
+    pthread_t thread;
+    start();
+    for (int i = 0; i < 3; i++) {
+        must(pthread_create(&thread, NULL, i ? works_a_little : outlives_main, NULL) == 0);
+        pthread_detach(thread);
+    }
+    pthread_exit(unused);
+}
+
+/* A child has none until it needs one, and that one ends with the child's last thread. */
+static int child_of_a_keeper(void *unused) {
+    must(tasks() == 1);
+    let_go(0, BLOCKS, 0);
+    must(tasks() == 1);
+    burst(0, BLOCKS);
+    must(tasks() == 2);
+    let_go(0, BLOCKS, 0);
+    pthread_exit(unused);
+}
+static int forks(void *unused) {
+    (void)unused;
+    start();
+    burst(0, BLOCKS);
+    must(tasks() == 2);
+    struct ending child = in_child(child_of_a_keeper, NULL, 100);
+    if (child.exit_code)
+        fprintf(stderr, "child: %d, signal %d\n%s", child.exit_code, child.signal, child.text);
+    must(tasks() == 2);
+    return child.exit_code;
+}
+
+/* Children that share our memory, or were made behind libc's back, start none. */
+static int bare_forks(void *unused) {
+    (void)unused;
+    int status;
+    start();
+    must(burst(0, BLOCKS / 8) && tasks() == 1);
+    pid_t child = _Fork();
+    if (child == 0) {
+        burst(BLOCKS / 8, BLOCKS);
+        _exit(tasks() != 1);
+    }
+    must(waitpid(child, &status, 0) == child && status == 0);
+    child = vfork();
+    if (child == 0) {
+        for (size_t i = BLOCKS / 8; i < BLOCKS; i++)
+            blocks[i] = granary_malloc(size_of_block(i));
+        _exit(0);
+    }
+    must(waitpid(child, &status, 0) == child && status == 0);
+    must(tasks() == 1);
+    let_go(0, BLOCKS, 0);
+    burst(0, BLOCKS);
+    must(tasks() == 2);
+    return 0;
+}
+
+static bool refuse;
+int __real_pthread_create(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*body)(void *), void *arg);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*body)(void *), void *arg) {
+    return refuse ? EAGAIN : __real_pthread_create(thread, attr, body, arg);
+}
+static int refused(void *unused) {
+    refuse = true;
+    start();
+    for (int i = 0; i < 2; i++) {
+        burst(0, BLOCKS);
+        let_go(0, BLOCKS, 0);
+    }
+    must(tasks() == 1);
+    granary_trim();
+    must(rss_bytes() <= before + 8 * MIB);
+    pthread_exit(unused);
+}
+
+/* It ends by itself when the heap is small again, and comes back. */
+static int ends_and_comes_back(void *unused) {
+    (void)unused;
+    start();
+    burst(0, BLOCKS);
+    must(tasks() == 2);
+    let_go(0, BLOCKS, 0);
+    double deadline = seconds_now() + WAIT_SECONDS;
+    while (tasks() == 2 && seconds_now() < deadline)
+        usleep(50 * 1000);
+    must(tasks() == 1);
+    burst(0, BLOCKS);
+    must(tasks() == 2);
+    return 0;
+}
+
+#define IN_CHILD(name, body, arg)                                                                                      \
+    static void name(void **state) {                                                                                   \
+        (void)state;                                                                                                   \
+        must_end_well(in_child(body, arg, 200), #name);                                                                \
+    }
+
+IN_CHILD(rests_when_all_is_freed, all_freed, NULL)
+IN_CHILD(rests_at_its_pages_when_some_is_kept, some_kept, NULL)
+IN_CHILD(rests_while_threads_sleep, idle_threads, NULL)
+IN_CHILD(no_thread_below_32_mib, none_below_32_mib, NULL)
+IN_CHILD(no_thread_without_housekeeping, none_with, "housekeeping:0")
+IN_CHILD(no_thread_without_purging, none_with, "purge_ms:never")
+IN_CHILD(no_thread_where_none_is_to_be_had, refused, NULL)
+IN_CHILD(no_thread_in_bare_children, bare_forks, NULL)
+IN_CHILD(its_signals_are_blocked, all_signals_blocked, NULL)
+IN_CHILD(it_ends_with_the_last_thread_main, main_thread_exits, NULL)
+IN_CHILD(it_ends_with_the_last_thread_another, others_end_last, NULL)
+IN_CHILD(it_ends_and_comes_back, ends_and_comes_back, NULL)
+IN_CHILD(a_child_has_its_own, forks, NULL)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rests_when_all_is_freed),
+        cmocka_unit_test(rests_at_its_pages_when_some_is_kept),
+        cmocka_unit_test(rests_while_threads_sleep),
+        cmocka_unit_test(no_thread_below_32_mib),
+        cmocka_unit_test(no_thread_without_housekeeping),
+        cmocka_unit_test(no_thread_without_purging),
+        cmocka_unit_test(no_thread_where_none_is_to_be_had),
+        cmocka_unit_test(no_thread_in_bare_children),
+        cmocka_unit_test(its_signals_are_blocked),
+        cmocka_unit_test(it_ends_with_the_last_thread_main),
+        cmocka_unit_test(it_ends_with_the_last_thread_another),
+        cmocka_unit_test(it_ends_and_comes_back),
+        cmocka_unit_test(a_child_has_its_own),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
