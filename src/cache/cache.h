@@ -67,7 +67,7 @@ struct cache {
     struct holding held[HELD + 1]; /* by bytes / 16; [0] is for the slab of another class while it is claimed from */
     struct magazine *empty[MAGAZINE_KINDS]; /* unused magazines, each with the next in its first slot */
     uint8_t empties[MAGAZINE_KINDS];
-    uint64_t random;               /* hardened: what malloc takes next */
+    uint64_t random; /* hardened: what malloc takes next */
     struct delay delay[HARDENED ? CLASSES + 1 : 1];
 };
 enum { CACHE_BYTES = HARDENED ? 24 * 1024 : 4096 };
