@@ -12,8 +12,8 @@ GR_COLD GR_NORETURN static void written_free(const void *p, size_t bytes) {
     gr_fatal_written("write after free", gr_first_written(p, bytes), p, bytes);
 }
 
-GR_COLD GR_NORETURN static void broken(void *p, size_t bytes, const char *call) {
-    if (!*seal_word(p, bytes)) /* free blocks are zero; so are those that nobody was ever given */
+GR_COLD GR_NORETURN static void broken(void *p, size_t bytes, uint64_t seal, const char *call) {
+    if (!seal) /* free blocks are zero; so are those that nobody was ever given */
         gr_fatal_block("double free", call, p, bytes);
     gr_fatal_pointer("overflow", call, p, "ends with a broken seal: written past its end");
 }
@@ -61,15 +61,15 @@ void *gr_hardened_aligned(size_t n, size_t align) {
 /* ---- free ---- */
 
 /* The bytes asked for; ends the program if p is no live block's start, or was written past. */
-GR_INLINE size_t looked_at(void *p, size_t class, const char *call) {
+GR_INLINE size_t looked_at(void *p, size_t class, bool take, const char *call) {
     const struct size_class *k = &gr_classes[class];
     struct block_place at;
     if (GR_UNLIKELY(!block_find(p, (unsigned)class, &at)))
         gr_fatal_inside(call, p, k->bytes);
     size_t room = k->bytes - SEAL_WORD;
-    uint64_t slack = seal_slack(p, k->bytes);
+    uint64_t seal = take ? seal_take(p, k->bytes) : seal_look(p, k->bytes), slack = seal_slack(p, seal);
     if (GR_UNLIKELY(slack > room))
-        broken(p, k->bytes, call);
+        broken(p, k->bytes, seal, call);
     if (GR_UNLIKELY(!slack_is_whole((char *)p + room, slack)))
         overflown(p, room - slack, call);
     return room - slack;
@@ -83,7 +83,7 @@ static size_t looked_at_other(void *p, unsigned class, const char *call) {
 }
 
 size_t gr_hardened_usable(void *p, unsigned class, const char *call) {
-    return class && class <= CLASSES ? looked_at(p, class, call) : looked_at_other(p, class, call);
+    return class && class <= CLASSES ? looked_at(p, class, false, call) : looked_at_other(p, class, call);
 }
 
 GR_NOINLINE static void free_other(void *p, unsigned class, size_t said, const char *call) {
@@ -104,7 +104,7 @@ void gr_hardened_free(void *p, size_t said, const char *call) {
         free_other(p, (unsigned)class, said, call);
         return;
     }
-    size_t n = looked_at(p, class, call);
+    size_t n = looked_at(p, class, true, call);
     if (GR_UNLIKELY(said != n) && said != SIZE_UNKNOWN)
         gr_fatal_size(call, p, said, n);
     block_clear(p, gr_classes[class].bytes);

@@ -44,6 +44,10 @@ extern void gr_test_point(void);
         GR_POINT();                                                                                                    \
         atomic_store_explicit(&w->value, v, memory_order_release);                                                     \
     }                                                                                                                  \
+    GR_INLINE type noun##_swap_relaxed(struct noun *w, type v) {                                                       \
+        GR_POINT();                                                                                                    \
+        return atomic_exchange_explicit(&w->value, v, memory_order_relaxed);                                           \
+    }                                                                                                                  \
     GR_INLINE type noun##_swap_acquire(struct noun *w, type v) {                                                       \
         GR_POINT();                                                                                                    \
         return atomic_exchange_explicit(&w->value, v, memory_order_acquire);                                           \

@@ -16,9 +16,10 @@
  *
  * WHY MARK and a zero begin the seal: a string that runs past its end stops there and shows no secret, and a single NUL written
  *     behind it is seen.
- * WHY not a bit out of band: a cold line at each free (docs/design.md, Roads not taken); and the bitmap of the slab is such a
- *     bit, set when the block reaches it. Two threads that free one block at the same moment may both find its seal whole;
- *     the bitmap tells then.
+ * WHY not a bit out of band: a cold line at each free (docs/design.md, Roads not taken). The seal lies in a line that
+ *     free is about to clear.
+ * WHY free exchanges it: of two threads that free one block at the same moment, one finds the seal gone. It costs nothing that
+ *     could be measured: the line is the freeing thread's, or is about to be.
  */
 #ifndef SLAB_SEAL_H
 #define SLAB_SEAL_H
@@ -56,18 +57,24 @@ GR_INLINE uint64_t seal_of(const void *block) {
     return (mixed & ~0xffffull) | SLACK_MARK;
 }
 
-GR_INLINE uint64_t *seal_word(void *block, size_t bytes) { return (uint64_t *)((char *)block + bytes - SEAL_WORD); }
+GR_INLINE struct word *seal_word(void *block, size_t bytes) {
+    return (struct word *)((char *)block + bytes - SEAL_WORD);
+}
 
 /* Seals a block that reads as zero, for n bytes of its user. */
 GR_INLINE void seal_put(void *block, size_t bytes, size_t n) {
     uint64_t slack = bytes - SEAL_WORD - n;
     ((unsigned char *)block)[n] = SLACK_MARK; /* with no slack: the seal's own first byte */
-    *seal_word(block, bytes) = seal_of(block) ^ slack << SEAL_SLACK_SHIFT;
+    word_store_relaxed(seal_word(block, bytes), seal_of(block) ^ slack << SEAL_SLACK_SHIFT);
 }
 
-/* The slack of a sealed block; bytes or more: the seal is broken. */
-GR_INLINE uint64_t seal_slack(void *block, size_t bytes) {
-    uint64_t open = *seal_word(block, bytes) ^ seal_of(block);
+/* What stands in the seal's place; free takes it out, and of two that free one block at the same time the other finds 0. */
+GR_INLINE uint64_t seal_look(void *block, size_t bytes) { return word_load_relaxed(seal_word(block, bytes)); }
+GR_INLINE uint64_t seal_take(void *block, size_t bytes) { return word_swap_relaxed(seal_word(block, bytes), 0); }
+
+/* The slack of a block with this seal; more than any block's bytes: the seal is broken. */
+GR_INLINE uint64_t seal_slack(const void *block, uint64_t seal) {
+    uint64_t open = seal ^ seal_of(block);
     return open << (64 - SEAL_SLACK_SHIFT) ? SIZE_MAX : open >> SEAL_SLACK_SHIFT;
 }
 

@@ -36,6 +36,9 @@
     inline void noun##_store_release(struct noun *w, type v, SEAM_HERE) {                                              \
         seam::store(&w->value, v, rl::mo_release, SEAM_SITE(#noun "_store_release"));                                  \
     }                                                                                                                  \
+    inline type noun##_swap_relaxed(struct noun *w, type v, SEAM_HERE) {                                               \
+        return seam::change(seam::SWAP, &w->value, v, rl::mo_relaxed, SEAM_SITE(#noun "_swap_relaxed"));               \
+    }                                                                                                                  \
     inline type noun##_swap_acquire(struct noun *w, type v, SEAM_HERE) {                                               \
         return seam::change(seam::SWAP, &w->value, v, rl::mo_acquire, SEAM_SITE(#noun "_swap_acquire"));               \
     }                                                                                                                  \
