@@ -16,9 +16,11 @@ static void grandchild(long seed) { storm_workload((uint64_t)seed, 2); }
 
 static void scenario(long bare) {
     struct rng rng = storm_rng_of(5);
+    if (!bare)
+        storm_churn(&rng, 50, 1 << 18); /* a cache that the victim's trim takes; else the victim comes first */
     points_start_victim();
     if (storm_one_in(&rng, 2))
-        storm_churn(&rng, 50, 1 << 18); /* else fork is this thread's first act */
+        storm_churn(&rng, 50, 1 << 18); /* else, with a bare fork, it is this thread's first act */
     pid_t pid = bare ? _Fork() : fork();
     REQUIRE(pid >= 0, "fork: errno %d", errno);
     if (pid == 0)

@@ -2,7 +2,7 @@
 # follow them: with ThreadSanitizer this is where a weakened order shows, without it a lost update.
 
 if(NOT GRANARY_SANITIZE STREQUAL "address")
-  set(races race_user_data race_exit race_remote_free race_large race_trim soak_whole)
+  set(races race_user_data race_exit race_remote_free race_large race_trim race_reclaim soak_whole)
   if(GRANARY_HARDENED)
     list(REMOVE_ITEM races race_user_data)
   endif()

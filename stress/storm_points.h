@@ -157,8 +157,8 @@ static inline void points_sweep(long rounds, void (*scenario)(long)) {
             long visit = 1 + (long)rng_below(&rng, 1 + rng_below(&rng, (uint64_t)list[i]->visits));
             long hits = list[i]->hits;
             points_scenario_at(list[i], visit, scenario, (long)rng_below(&rng, 2));
-            if (list[i]->hits == hits) /* the interleaving did not come by as often */
-                points_scenario_at(list[i], 1, scenario, 0);
+            for (long argument = 0; argument < 2 && list[i]->hits == hits; argument++) /* it did not come by as often */
+                points_scenario_at(list[i], 1, scenario, argument);
         }
     }
     for (size_t i = 0; i < count; i++)
