@@ -1,5 +1,5 @@
 /* model_slab.cc -- slab/slab.h, slab/slab.c and central/bin.c as shipped: two slabs, three threads, blocks freed by anybody,
- * slabs adopted, parked, trimmed, retired and born again in another class.
+ * slabs adopted, parked, trimmed, retired and born again in another class, pages of free blocks purged.
  *
  * Beside the orders it checks at each step that no block is handed out twice or freed into another slab's life, that nobody
  * touches a block's memory, a parked field or a purged page without an edge; and in the end one-token and accounting.
@@ -41,6 +41,7 @@ static struct word runs; /* vacant ones: the bit of their granule, as in `page/a
 struct slab_model;
 static slab_model *now;
 static void rewrite_blocks(uint32_t slab);
+static void purge_blocks_at(void *at, size_t bytes);
 
 size_t gr_run_claim(size_t, size_t) {
     for (;;) {
@@ -68,8 +69,11 @@ void gr_purge_poll(void) {
         half_store_relaxed(&only_arena.slab[slab].word, SLAB_RETIRED);
     }
 }
-size_t os_page_bytes(void) { return 4096; }
-bool os_purge(void *, size_t) { return false; }
+size_t os_page_bytes(void) { return 16; } /* each block is a page */
+bool os_purge(void *at, size_t bytes) {
+    purge_blocks_at(at, bytes);
+    return true;
+}
 void gr_run_has_holes(size_t) {}
 size_t gr_huge_bytes(const void *) { return 0; }
 size_t gr_large_bytes(const void *) { return 0; }
@@ -118,6 +122,7 @@ struct slab_model : model::suite<slab_model, THREADS, 3 * SLABS + SLABS, 2 * SMA
             bits[s] = seam::find_cell(&r->bits[0])->wide;
             bind(&gr_page_map[s], (uint8_t)(s == 1 ? c : 0));
             watch(&r->parked_clean_from);
+            watch(&r->swept);
             for (unsigned b = 0; b < MOST_BLOCKS; b++) {
                 memory[s][b]($) = 0;
                 live[s][b] = s == 1 && b < out;
@@ -166,6 +171,7 @@ struct slab_model : model::suite<slab_model, THREADS, 3 * SLABS + SLABS, 2 * SMA
     }
     void leave(unsigned t, unsigned c) { gr_bin_release(&held[t][c], c); }
     void trim(unsigned c) { gr_bin_trim(c, SLABS, false); }
+    void sweep_pages(unsigned c) { gr_bin_trim(c, SLABS, true); }
     void send(unsigned t, unsigned c) {
         if (void *p = get(t, c))
             deliver(t, mail.exchange((uint64_t)p, rl::mo_acq_rel, $));
@@ -192,6 +198,12 @@ struct slab_model : model::suite<slab_model, THREADS, 3 * SLABS + SLABS, 2 * SMA
         case 6:
             start(3, -1, 2);
             break;
+        case 7:
+            start(2, -1, 3);
+            break;
+        case 8:
+            start(1, -1, 2);
+            break;
         default:
             start(1, -1, 2);
         }
@@ -216,6 +228,12 @@ struct slab_model : model::suite<slab_model, THREADS, 3 * SLABS + SLABS, 2 * SMA
             break;
         case 5:
             park(t, 2);
+            break;
+        case 7:
+            purge(t, 2);
+            break;
+        case 8:
+            purge(t, 1);
             break;
         default:
             whole(t);
@@ -318,6 +336,21 @@ struct slab_model : model::suite<slab_model, THREADS, 3 * SLABS + SLABS, 2 * SMA
         leave(t, 3);
     }
 
+    void purge(unsigned t, unsigned c) { /* pages of free blocks, beside givers, and a claimer of what was purged */
+        if (t == 0) {
+            give_first(t, 0);
+            if (c == 2)
+                give_first(t, 1);
+        } else if (t == 1) {
+            sweep_pages(c);
+            sweep_pages(c);
+        } else {
+            give_first(t, c);
+            get(t, c);
+            leave(t, c);
+        }
+    }
+
     /* ---- in every state: accounting, as far as it can be seen from outside ---- */
 
     void invariant() {
@@ -380,6 +413,16 @@ static void rewrite_blocks(uint32_t slab) {
     }
 }
 
+static void purge_blocks_at(void *at, size_t bytes) {
+    size_t offset = (uintptr_t)at - gr_region_base.value;
+    uint32_t slab = (uint32_t)(offset / GRANULE_BYTES);
+    unsigned first = (unsigned)(offset % GRANULE_BYTES / 16), end = first + (unsigned)(bytes / 16);
+    for (unsigned b = first; b < end && b < MOST_BLOCKS; b++) {
+        RL_ASSERT(!now->live[slab][b]);
+        now->memory[slab][b]($) = 88;
+    }
+}
+
 /* ---- the model's own mutants ---- */
 
 static uint64_t wrong_operand(const seam::site &s, const void *at, uint64_t value) {
@@ -408,6 +451,8 @@ static uint64_t wrong_answer(const seam::site &s, const void *at, uint64_t value
         for (unsigned i = 1; i <= SLABS; i++)
             if (at == &only_arena.slab[i].word)
                 return bits_count(model::final_value(&only_arena.slab[i].bits[0]));
+    if (seam::mutant_is("purges-the-live") && !strcmp(s.function, "slab_look_owner"))
+        return bits_span(0, MOST_BLOCKS);
     if (seam::mutant_is("lists-above-threshold") && !strcmp(s.function, "slab_release_owner"))
         return value & SLAB_COUNT_MASK ? value - 1 : value;
     return value;
@@ -419,6 +464,7 @@ int main(int argc, char **argv) {
     return model::main_of<slab_model>(
         argc, argv,
         {"slab",
-         {"hand-over", "rebirth", "two-slabs", "park", "threshold", "park-two", "whole"},
-         {"every-giver-lists", "retire-by-bits", "budget-by-bits", "lists-above-threshold", "freed-before-retired"}});
+         {"hand-over", "rebirth", "two-slabs", "park", "threshold", "park-two", "whole", "purge", "purge-one"},
+         {"every-giver-lists", "retire-by-bits", "budget-by-bits", "lists-above-threshold", "freed-before-retired",
+          "purges-the-live"}});
 }

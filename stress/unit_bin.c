@@ -265,6 +265,106 @@ static void bin_many_whole_slabs_go_by_themselves(void **state) {
     assert_true(gr_bin_granules(class) <= 32u * k->granules);
 }
 
+/* Pages of the slab in memory. */
+static unsigned resident(uint32_t slab) {
+    unsigned char page[64 * 32];
+    size_t bytes = (size_t)k->granules * GRANULE_BYTES;
+    unsigned n = 0;
+    must(bytes / 4096 <= sizeof page && mincore(region_address(slab), bytes, page) == 0);
+    for (size_t i = 0; i < bytes / 4096; i++)
+        n += page[i] & 1;
+    return n;
+}
+
+/* All blocks of one slab, written; those of which `stays` says so are kept, the others given back. */
+static uint32_t riddled(bool (*stays)(unsigned i)) {
+    struct holding h = {0, 0, 0, 0};
+    bool clean;
+    uint32_t slab = claim(&h, block, k->capacity, &clean);
+    gr_bin_release(&h, class);
+    for (unsigned i = 0; i < k->capacity; i++)
+        pattern_fill(block[i], k->bytes, i);
+    for (unsigned i = 0; i < k->capacity; i++)
+        if (!stays(i))
+            give(&block[i], 1);
+    assert_true(resident(slab) * (size_t)4096 >= (size_t)k->capacity * k->bytes);
+    return slab;
+}
+static void give_rest(bool (*stays)(unsigned i)) {
+    for (unsigned i = 0; i < k->capacity; i++)
+        if (stays(i)) {
+            assert_true(pattern_holds(block[i], k->bytes, i));
+            give(&block[i], 1);
+        }
+}
+static void trim_pages(void) {
+    gr_bin_trim(class, UINT32_MAX, true);
+    gr_bin_trim(class, UINT32_MAX, true);
+}
+
+static bool first_and_middle(unsigned i) { return i == 0 || i == k->capacity / 2u; }
+static bool first_half(unsigned i) { return i < k->capacity / 2u; }
+
+static void bin_trim_purges_pages_between_live_blocks(void **state) {
+    (void)state;
+    for (class = 1; class <= CLASSES; class += 5) {
+        k = &gr_classes[class];
+        uint32_t slab = riddled(first_and_middle);
+        trim_pages();
+        unsigned pages_of_one = (unsigned)((k->bytes + 4095) / 4096 + 1);
+        assert_true(resident(slab) <= 2 * pages_of_one);
+        struct holding h = {0, 0, 0, 0}; /* all are free as before */
+        bool clean;
+        static void *again[MOST];
+        assert_int_equal(claim(&h, again, k->capacity - 2u, &clean), slab);
+        gr_bin_release(&h, class);
+        give(again, k->capacity - 2u);
+        give_rest(first_and_middle);
+        all_home(NULL);
+    }
+}
+
+static void bin_purged_end_reads_as_zero(void **state) {
+    (void)state;
+    riddled(first_half);
+    trim_pages();
+    struct holding h = {0, 0, 0, 0};
+    bool clean;
+    unsigned zero = 0;
+    for (unsigned i = k->capacity / 2u; i < k->capacity; i++) {
+        void *p;
+        claim(&h, &p, 1, &clean);
+        if (clean)
+            assert_true(all_bytes_are(p, k->bytes, 0));
+        zero += clean;
+        block[i] = p;
+        pattern_fill(p, k->bytes, i);
+    }
+    assert_true(zero + 1 + 4096 / k->bytes >= k->capacity - k->capacity / 2u && zero > 0); /* but for a page's share */
+    gr_bin_release(&h, class);
+    give(block + k->capacity / 2, k->capacity - k->capacity / 2u);
+    give_rest(first_half);
+}
+
+static void bin_trim_purges_once(void **state) {
+    (void)state;
+    uint32_t slab = riddled(first_half);
+    trim_pages();
+    unsigned left = resident(slab);
+    memset((char *)region_address(slab) + (size_t)k->capacity * k->bytes - 1, 0, 1); /* nobody may, so that it shows */
+    assert_int_equal(resident(slab), left + 1);
+    trim_pages();
+    assert_int_equal(resident(slab), left + 1);
+    struct holding h = {0, 0, 0, 0}; /* claimed from since: it is looked at again */
+    bool clean;
+    claim(&h, &block[k->capacity - 1], 1, &clean);
+    gr_bin_release(&h, class);
+    give(&block[k->capacity - 1], 1);
+    trim_pages();
+    assert_true(resident(slab) <= left);
+    give_rest(first_half);
+}
+
 static void bin_tick_retires_the_few(void **state) {
     (void)state;
     list_slabs(3);
@@ -377,6 +477,9 @@ int main(void) {
         TEST(bin_trim_looks_at_no_more_than_told),
         TEST(bin_many_whole_slabs_go_by_themselves),
         TEST(bin_tick_retires_the_few),
+        cmocka_unit_test(bin_trim_purges_pages_between_live_blocks),
+        TEST(bin_purged_end_reads_as_zero),
+        TEST(bin_trim_purges_once),
         TEST(bin_relist_what_its_owner_left),
         TEST(bin_return_checks_each_block),
     };

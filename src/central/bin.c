@@ -234,26 +234,20 @@ void gr_bin_return(unsigned class, void *const *blocks, unsigned n, const char *
 
 /* ---- trimming ---- */
 
-/* Free blocks [from, to) of an owned slab: the pages that lie wholly in them go back to the system while they are claimed. */
+/* Free blocks [from, to) of an owned slab, which nobody else can claim: the pages that lie wholly in them go back. */
 static void purge_blocks(struct holding *h, unsigned class, unsigned from, unsigned to) {
     const struct size_class *k = &gr_classes[class];
-    struct slab *s = slab_at(h->slab);
     size_t page = os_page_bytes(), first = round_up((size_t)from * k->bytes, page);
     size_t end = to == k->capacity ? (size_t)k->granules * GRANULE_BYTES : (size_t)to * k->bytes & ~(page - 1);
-    if (first >= end || to - from > h->budget)
+    if (first >= end)
         return;
-    unsigned last = (to - 1) / 64;
-    for (unsigned w = from / 64; w <= last; w++)
-        slab_unset_owner(s, w, slab_word_span(w, from, to));
     gr_run_has_holes(h->slab);
     bool purged = os_purge((char *)region_address(h->slab) + first, end - first);
-    for (unsigned w = from / 64; w <= last; w++)
-        slab_or_any(s, w, slab_word_span(w, from, to));
     if (purged && to == k->capacity)
         h->clean_from = (uint16_t)min_size(h->clean_from, (first + k->bytes - 1) / k->bytes);
 }
 
-/* What givers have set and not yet counted is left: the budget says how much is ours. */
+/* Also what givers have set and not yet counted: they do not come back to it. */
 static void purge_pages(struct holding *h, unsigned class) {
     const struct size_class *k = &gr_classes[class];
     const struct slab *s = slab_at(h->slab);

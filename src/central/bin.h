@@ -6,7 +6,7 @@
  * INVARIANTS
  *   listed-class  A slab waits on a stack of its own class.
  *   one-in-hand   Trim holds one slab at a time: malloc never meets an empty bin because a trim runs. While it purges pages
- *                 it owns the slab and has claimed the blocks there.
+ *                 it owns the slab, so nobody claims the blocks there.
  *
  * WHY two stacks: trim pops from one and pushes what is not whole to the other, so that it reaches the middle; adopters try
  *     both.

@@ -26,9 +26,8 @@
  *             listed              pop      any              pop                           in hand
  *             in hand             take     token            word swap OWNED, ACQUIRE      OWNED; budget = old count
  *             OWNED               take     owner            word swap OWNED, ACQUIRE      OWNED; budget + old count
- *             OWNED, budget > 0   look     owner            bits load ACQUIRE             at most `budget` of the set bits
+ *             OWNED               look     owner            bits load ACQUIRE             at most `budget` of the set bits to claim
  *             OWNED               claim    owner            bits and ~mask, RELAXED       blocks are the owner's
- *             OWNED, claimed      unclaim  owner            bits or RELEASE               bit free; within the budget as before
  *             OWNED               release  owner            word add budget - OWNED,      sum < T: parked
  *                                                           ACQ_REL                       else in hand
  *             in hand, whole      retire   token            word store RETIRED            retired; then the run is freed
@@ -100,18 +99,9 @@ GR_INLINE uint64_t slab_claim_owner(struct slab *s, unsigned word, uint32_t budg
     return mask;
 }
 
-/* The owner takes blocks out and puts them back, without a change of his budget: see `or`. */
+/* Which blocks of a word are free; the owner alone can claim them. */
 GR_INLINE uint64_t slab_look_owner(const struct slab *s, unsigned word) {
     return word_load_acquire(&s->bits[word]); /* [acquire give-back] */
-}
-GR_INLINE void slab_unset_owner(struct slab *s, unsigned word, uint64_t mask) {
-    word_and_relaxed(&s->bits[word], ~mask);
-}
-
-/* Blocks [from, to) as bits of one word. */
-GR_INLINE uint64_t slab_word_span(unsigned word, unsigned from, unsigned to) {
-    unsigned first = from > word * 64 ? from - word * 64 : 0, end = to - word * 64 < 64 ? to - word * 64 : 64;
-    return bits_span(first, end - first);
 }
 
 /* The owner lets go, with the budget he did not use. SLAB_DONE: parked. Else he has the token. */
