@@ -98,7 +98,8 @@ GRANARY_EXPORT void granary_free_aligned_sized(void *ptr, size_t alignment, size
 GRANARY_EXPORT size_t granary_nallocx(size_t size, int flags) GRANARY_NOTHROW;
 GRANARY_EXPORT void granary_sdallocx(void *ptr, size_t size, int flags) GRANARY_NOTHROW;
 
-/* Gives everything that can be given back to the system now: the caller's cache, the shared depots, free runs.
+/* Gives everything that can be given back to the system now: all threads' caches, the shared depots,
+ * free pages of slabs, free runs.
  * malloc_trim (glibc manual): keeps about `pad` bytes. Both return 1 if memory went back, else 0. */
 GRANARY_EXPORT int granary_trim(void) GRANARY_NOTHROW;
 GRANARY_EXPORT int granary_malloc_trim(size_t pad) GRANARY_NOTHROW;
