@@ -127,6 +127,31 @@ static void cache_lowest_address_first(void **state) {
 
 /* ---- each way of a miss ---- */
 
+/* The look before it may have found the gate claimed. */
+static void cache_refill_takes_a_full_spare(void **state) {
+    (void)state;
+    enum { CLASS = 20, MOST = 2000 };
+    static void *held[MOST];
+    struct own *o = &self->own[CLASS];
+    unsigned n = 0, kept = 0;
+    bool clean;
+    while (n < MOST)
+        held[n++] = take(CLASS);
+    while (!o->spare || !o->spare->count) {
+        must(n > 0);
+        give(CLASS, held[--n]);
+    }
+    while ((held[n] = cache_pop_owner(self, CLASS)))
+        n++;
+    kept = o->spare->count;
+    held[n] = gr_cache_refill(self, CLASS, &clean);
+    assert_true(held[n] && page_class_of(held[n]) == CLASS);
+    assert_int_equal(o->spare ? o->spare->count : 0, 0);
+    assert_int_equal((unsigned)(self->top[CLASS] - o->loaded->slot), kept - 1);
+    for (n++; n > 0;)
+        give(CLASS, held[--n]);
+}
+
 static void cache_refill_grows_by_misses(void **state) {
     (void)state;
     static void *held[100000];
@@ -391,6 +416,7 @@ int main(void) {
         TEST(cache_last_in_first_out),
         TEST(cache_refuses_the_block_freed_last),
         TEST(cache_lowest_address_first),
+        TEST(cache_refill_takes_a_full_spare),
         TEST(cache_refill_grows_by_misses),
         TEST(cache_refill_from_the_spare_then_the_depot_then_slabs),
         TEST(cache_of_who_only_frees_keeps_no_spare),

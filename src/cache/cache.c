@@ -294,7 +294,10 @@ bool gr_cache_push_spare(struct cache *self, unsigned class, void *p) {
 void *gr_cache_refill(struct cache *self, unsigned class, bool *clean) {
     struct own *o = &self->own[class];
     *clean = false;
-    ASSERT(loaded_count(self, class) == 0 && (!o->spare || !o->spare->count));
+    ASSERT(loaded_count(self, class) == 0);
+    void *p = gr_cache_pop_spare(self, class);
+    if (GR_UNLIKELY(p != NULL)) /* the caller's own look came while the gate was claimed */
+        return p;
     o->emptied = true;
     grow_rounds(self, class);
     struct magazine *full = gr_depot_pop(class);
