@@ -17,7 +17,7 @@ static void *alloc_aligned(size_t align, size_t n) {
         return gr_alloc_large(n ? n : 1, align, false);
     struct cache *self = gr_self;
     class = cache_class_here(self, class);
-    void *p = GR_LIKELY(cache_serves(self)) ? cache_pop_owner(self, class) : NULL;
+    void *p = cache_pop_owner(self, class);
     return GR_LIKELY(p != NULL) ? p : gr_alloc_class_slow(class);
 }
 

@@ -124,7 +124,7 @@ void *gr_malloc_slow(size_t n) {
     if (GR_UNLIKELY(n > SMALL_MAX_BYTES))
         return gr_alloc_large(n, 1, false);
     unsigned class = gr_class_of(n);
-    if (n > STEPPED_MAX_BYTES && cache_serves(gr_self)) {
+    if (n > STEPPED_MAX_BYTES) {
         void *p = cache_pop_owner(gr_self, class);
         if (p)
             return p;
@@ -150,7 +150,7 @@ void *gr_calloc(size_t n) {
         return n > SMALL_MAX_BYTES - SEAL_BYTES ? gr_alloc_large(n, 1, true) : gr_hardened_malloc(n);
     struct cache *self = gr_self;
     size_t class = class_by_table(self, n);
-    void *p = GR_LIKELY(class) ? cache_pop_owner(self, class) : NULL;
+    void *p = cache_pop_owner(self, class);
     return GR_LIKELY(p != NULL) ? memset(p, 0, gr_classes[class].bytes) : calloc_slow(n);
 }
 

@@ -44,7 +44,7 @@ void *gr_hardened_malloc(size_t n) {
             return gr_alloc_large(n, 1, false);
         class = gr_class_of(n + SEAL_BYTES);
     }
-    void *p = GR_LIKELY(cache_serves(self)) ? cache_pop_owner(self, class) : NULL;
+    void *p = cache_pop_owner(self, class);
     return GR_LIKELY(p != NULL) ? sealed(p, gr_classes[class].bytes, n) : malloc_slow((unsigned)class, n);
 }
 
@@ -54,7 +54,7 @@ void *gr_hardened_aligned(size_t n, size_t align) {
         return gr_alloc_large(n ? n : 1, align, false);
     struct cache *self = gr_self;
     class = cache_class_here(self, class);
-    void *p = GR_LIKELY(cache_serves(self)) ? cache_pop_owner(self, class) : NULL;
+    void *p = cache_pop_owner(self, class);
     return GR_LIKELY(p != NULL) ? sealed(p, class_bytes(class), n) : malloc_slow(class, n);
 }
 

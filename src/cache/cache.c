@@ -32,8 +32,6 @@ void gr_cache_init(struct cache *self) {
     static const uint8_t by_16[CLASS_BY_16_ENTRIES] = CLASS_BY_16;
     for (unsigned c = 0; c < CLASS_SLOTS; c++)
         GR_COMMIT(&self->top[c], no_rounds);
-    self->linear_end = LINEAR_MAX_BYTES + 1;
-    self->stepped_end = STEPPED_MAX_BYTES + 1;
     for (unsigned i = 0; i < CLASS_BY_16_ENTRIES; i++)
         self->class_by_16[i] = (uint8_t)class_in_shard(by_16[i], self->index % SHARDS);
     if (HARDENED) {

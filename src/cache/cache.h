@@ -9,8 +9,9 @@
  *   no-special    Classes that are no small class, and all classes of a cache that is not a thread's own, have a magazine
  *                 of no rounds: empty for malloc, full for free. So the fast paths test neither for NULL, nor for foreign
  *                 pointers, nor for a thread's first or last call.
- *   pop-commits   malloc moves the top before it reads the round there: who sees the top unmoved knows that the round was not
- *                 taken (`cache/reclaim.h`). A cache that no thread has to itself is never written: its limits are 0.
+ *   pop-commits   malloc moves the top before it takes the round there: who sees the top unmoved knows that the round was not
+ *                 taken (`cache/reclaim.h`). It looks at the round before that, too: the top is never below the bottom, where a
+ *                 handler that interrupts it would find it, and a cache that is no thread's own is never written.
  *   detach-first  A magazine or slab is out of the cache before it is anywhere else: a forked child that finds this thread
  *                 dead at any instruction finds nothing twice.
  *
@@ -52,7 +53,6 @@ struct cache {
     struct half state; /* CACHE_... */
     /* owner only */
     void **top[CLASS_SLOTS];
-    size_t linear_end, stepped_end; /* requests below are by table; 0 in a cache that serves nobody */
     uint8_t class_by_16[CLASS_BY_16_ENTRIES];
     /* any thread writes */
     struct half gate; /* GATE_... */
@@ -97,6 +97,8 @@ GR_INLINE void cache_draw_owner(struct cache *self, size_t class, void **top) {
 
 GR_INLINE void *cache_pop_owner(struct cache *self, size_t class) {
     void **top = top_load_owner(&self->top[class]);
+    if (GR_UNLIKELY(!slot_load_owner(top)))
+        return NULL;
     top_move_release(&self->top[class], -1); /* [release cut] */
     GR_LIGHT_FENCE();
     void *p = slot_load_owner(top);
@@ -123,8 +125,8 @@ GR_INLINE bool cache_push_owner(struct cache *self, size_t class, void *p) {
     return true;
 }
 
-/* False: nobody's, or its thread is gone; it must not be popped from. */
-GR_INLINE bool cache_serves(const struct cache *self) { return self->stepped_end != 0; }
+/* False: it is no thread's own. */
+GR_INLINE bool cache_serves(const struct cache *self) { return self->index != 0; }
 
 /* Hardened: p, just freed, is held back; the block that has waited longest comes out, or NULL. */
 GR_INLINE void *cache_delay_owner(struct cache *self, size_t class, void *p) {
