@@ -460,11 +460,11 @@ unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64
         uint64_t dirty = word_load_relaxed(&a->dirty[word]) & run;
         size_t first = arena_index * ARENA_GRANULES + word * 64 + from;
         if (dirty && (!if_sparse || is_sparse(first, n)) && os_purge(region_address(first), n * GRANULE_BYTES)) {
+            if (n < CHUNK_GRANULES)
+                gr_run_has_holes(first);
             word_and_relaxed(&a->dirty[word], ~run);
             word_add_relaxed(&arenas.vacant_dirty, 0 - (uint64_t)bits_count(dirty));
             purged += n;
-            if (n < CHUNK_GRANULES)
-                gr_run_has_holes(first);
         }
         word_or_release(&a->vacant[word], run); /* [release run-home] */
         set_roomy(arena_index);
