@@ -130,7 +130,7 @@ static void finish_cut(struct cache *self, unsigned class) {
 }
 
 static void reopen(struct cache *c, void *self) {
-    if (half_load_relaxed(&c->gate) != GATE_OPEN)
+    if (half_load_acquire(&c->gate) != GATE_OPEN) /* [acquire outside] */
         half_store_relaxed(&c->gate, GATE_OPEN);
     for (unsigned class = 1; c == self && class <= CLASSES; class ++)
         finish_cut(c, class);

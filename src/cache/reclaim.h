@@ -30,7 +30,7 @@
  *             cut         mend     taker    CAS relaxed NULL -> block                 as it was, unless the thread has pushed here
  *
  * EDGES       inside      leave, enter, abandon -> claim, open   what the thread did to its cache
- *             outside     open, inherit -> enter, birth, claim       what the taker did to it
+ *             outside     open, inherit -> enter, birth, claim, repair       what the taker did to it
  *             cut         top moves -> cut                           the rounds below it, and the last writes to their blocks
  *
  * WHY it is enough to look once: a pop moves the top and then reads the round. If at the heavy fence the top was not below the cut,
