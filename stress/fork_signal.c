@@ -76,14 +76,14 @@ static void *work(void *index) {
         if (storm_one_in(&rng, 500))
             granary_trim();
     }
-    if (me.is_child) { /* back from the handler, through the interrupted call */
-        storm_release_all(&rng, held, slots);
-        child_work(&me, me.is_bare);
-    }
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGUSR1);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    pthread_sigmask(SIG_BLOCK, &set, NULL); /* from here on this thread is not forked: who is a child knows it now */
+    if (me.is_child) {                      /* back from the handler, through the interrupted call */
+        storm_release_all(&rng, held, slots);
+        child_work(&me, me.is_bare);
+    }
     timer_delete(me.timer);
     storm_release_all(&rng, held, slots);
     return (void *)(intptr_t)me.forks;
