@@ -52,7 +52,7 @@ static void flush();
 static void forget();
 
 void gr_bin_return(unsigned, void *const *blocks, unsigned n, const char *) { return_blocks(blocks, n); }
-uint64_t gr_cache_drop_reserve(struct cache *, unsigned class) { return class == CLASS ? drop_reserve() : 0; }
+uint64_t gr_cache_drop_reserve(struct cache *, unsigned class, bool) { return class == CLASS ? drop_reserve() : 0; }
 void gr_cache_drop_empties(struct cache *) {}
 void gr_cache_flush(struct cache *, bool) { flush(); }
 void gr_thread_forget(struct cache *) { forget(); }

@@ -35,11 +35,8 @@ static void scavenge(struct cache *self) {
     if (self)
         gr_cache_flush(self, false);
     gr_caches_reclaim(false);
-    for (unsigned class = 1; class <= CLASSES; class ++) {
-        gr_depot_dissolve(class);
-        gr_bin_trim(class, UINT32_MAX, false);
-        gr_bin_trim(class, UINT32_MAX, false);
-    }
+    for (unsigned class = 1; class <= CLASSES; class ++)
+        gr_depot_drain(class, false);
     if (HARDENED)
         gr_guard_flush();
     gr_arenas_unmap_vacant();

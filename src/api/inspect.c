@@ -88,11 +88,8 @@ int granary_malloc_trim(size_t pad) {
     if (self)
         gr_cache_flush(self, false);
     gr_caches_reclaim(false);
-    for (unsigned class = 1; class <= CLASSES; class ++) {
-        gr_depot_dissolve(class);
-        gr_bin_trim(class, UINT32_MAX, true); /* one stack, */
-        gr_bin_trim(class, UINT32_MAX, true); /* then the other */
-    }
+    for (unsigned class = 1; class <= CLASSES; class ++)
+        gr_depot_drain(class, true);
     if (HARDENED)
         gr_guard_flush();
     bool any = !pad && gr_arenas_unmap_vacant() != 0;

@@ -40,6 +40,14 @@ GR_INLINE uint64_t bits_lowest_k(uint64_t v, unsigned k) {
     return kept;
 }
 
+/* Where the row of equal bytes that begins at `from` ends, before n. */
+GR_INLINE size_t bytes_row_end(const uint8_t *at, size_t from, size_t n) {
+    size_t to = from + 1;
+    while (to < n && at[to] == at[from])
+        to++;
+    return to;
+}
+
 GR_INLINE bool is_power_of_two(size_t n) { return n && !(n & (n - 1)); }
 
 /* Rounds up to a multiple of `unit`, a power of two; the caller rules out overflow. */

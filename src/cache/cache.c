@@ -160,14 +160,21 @@ static bool is_delaying(const struct cache *self, unsigned class) {
     return HARDENED && self->delay[HARDENED ? class : 0].used;
 }
 
+uint64_t gr_cache_drop_reserve(struct cache *self, unsigned class, bool keep_depot) {
+    struct magazine *spare = self->own[class].spare;
+    struct holding *h = holding_of(self, class);
+    uint64_t blocks = (spare ? spare->count : 0) + (uint64_t)h->budget;
+    GR_COMMIT(&self->own[class].spare, NULL);
+    put_away(class, spare, keep_depot);
+    gr_bin_release(h, class);
+    return blocks * class_bytes(class);
+}
+
 static void empty_class(struct cache *self, unsigned class, bool keep_depot) {
     struct own *o = &self->own[class];
     release_delay(self, class);
     put_away(class, unload(self, class), keep_depot);
-    struct magazine *spare = o->spare;
-    GR_COMMIT(&o->spare, NULL);
-    put_away(class, spare, keep_depot);
-    gr_bin_release(holding_of(self, class), class);
+    gr_cache_drop_reserve(self, class, keep_depot);
     self->rounds_bytes -= (uint64_t)o->rounds * class_bytes(class);
     o->rounds = 0;
 }
@@ -250,15 +257,13 @@ static void *refill_from_slabs(struct cache *self, unsigned class, bool *clean) 
 
 /* The spare and the loaded magazine, which is as full or as empty as the spare is not, change places. A dead thread's top is
  * believed while it lies in the loaded magazine: it leaves first and comes back last. */
-GR_INLINE void **swap_spare(struct cache *self, unsigned class, struct magazine *spare) {
+GR_INLINE void swap_spare(struct cache *self, unsigned class, struct magazine *spare) {
     struct own *o = &self->own[class];
     GR_COMMIT(&self->top[class], no_rounds);
     struct magazine *m = o->loaded;
     GR_COMMIT(&o->loaded, spare);
     GR_COMMIT(&o->spare, m);
-    void **top = &spare->slot[spare->count];
-    GR_COMMIT(&self->top[class], top);
-    return top;
+    GR_COMMIT(&self->top[class], &spare->slot[spare->count]);
 }
 
 void *gr_cache_pop_spare(struct cache *self, unsigned class) {
@@ -347,16 +352,6 @@ void gr_cache_overflow(struct cache *self, unsigned class, void *p) {
         load(self, class, empty);
     if (!cache_push_owner(self, class, p))
         gr_bin_return(class, &p, 1, "free");
-}
-
-uint64_t gr_cache_drop_reserve(struct cache *self, unsigned class) {
-    struct magazine *spare = self->own[class].spare;
-    struct holding *h = holding_of(self, class);
-    uint64_t blocks = (spare ? spare->count : 0) + (uint64_t)h->budget;
-    GR_COMMIT(&self->own[class].spare, NULL);
-    put_away(class, spare, false);
-    gr_bin_release(h, class);
-    return blocks * class_bytes(class);
 }
 
 void gr_cache_flush(struct cache *self, bool keep_depot) {

@@ -160,8 +160,9 @@ void *gr_cache_clean_block(struct cache *self, unsigned class);
 /* p is pushed although the magazine is full and there is no empty spare. */
 void gr_cache_overflow(struct cache *self, unsigned class, void *p);
 
-/* Gives back the class's spare and its held slab; returns the bytes of their free blocks. */
-uint64_t gr_cache_drop_reserve(struct cache *self, unsigned class);
+/* Gives back the class's spare, to the depot if `keep_depot` and it is worth it, and its held slab; returns the bytes of their
+ * free blocks. */
+uint64_t gr_cache_drop_reserve(struct cache *self, unsigned class, bool keep_depot);
 
 /* The unused magazines go back to the pool. */
 void gr_cache_drop_empties(struct cache *self);

@@ -37,11 +37,8 @@ static bool put_away(unsigned class) {
     if (now == keeper.seen[class] && keeper.done[class])
         return false;
     keeper.done[class] = now == keeper.seen[class];
-    if (keeper.done[class]) {
-        gr_depot_dissolve(class);
-        gr_bin_trim(class, UINT32_MAX, true);
-        gr_bin_trim(class, UINT32_MAX, true);
-    }
+    if (keeper.done[class])
+        gr_depot_drain(class, true);
     keeper.seen[class] = activity(class);
     return true;
 }

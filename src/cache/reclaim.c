@@ -69,7 +69,7 @@ static bool reclaim_cache(struct cache *c, uint64_t sum, uint64_t *bytes) {
     if (!claim_gate(c))
         return false;
     for (unsigned class = 1; class <= CLASSES; class ++) {
-        *bytes += gr_cache_drop_reserve(c, class);
+        *bytes += gr_cache_drop_reserve(c, class, false);
         cuts[class] = cut_round(c, class);
         any |= cuts[class].block != NULL;
     }

@@ -82,6 +82,12 @@ uint64_t gr_depot_activity(unsigned class) { return word_load_relaxed(&depots[cl
 
 void gr_depot_dissolve(unsigned class) { dissolve_some(class, UINT32_MAX); }
 
+void gr_depot_drain(unsigned class, bool pages) {
+    gr_depot_dissolve(class);
+    gr_bin_trim(class, UINT32_MAX, pages); /* one stack, */
+    gr_bin_trim(class, UINT32_MAX, pages); /* then the other */
+}
+
 void gr_depots_tick(uint32_t now) {
     uint32_t last = half_load_relaxed(&last_tick), done = 0;
     if (last == now || !half_cas_strong_relaxed(&last_tick, &last, now))

@@ -30,6 +30,9 @@ void gr_depots_tick(uint32_t now);
 /* Dissolves all of a class's depot. */
 void gr_depot_dissolve(unsigned class);
 
+/* All of a class that nobody holds goes home: its depot, its whole slabs, and with `pages` the free pages of the others. */
+void gr_depot_drain(unsigned class, bool pages);
+
 /* A number that changes with each push and pop. */
 uint64_t gr_depot_activity(unsigned class);
 

@@ -39,8 +39,7 @@ static void clear_window(char *at, size_t pages) {
         return;
     }
     for (size_t from = 0, to; from < pages; from = to) {
-        for (to = from + 1; to < pages && there[to] == there[from];)
-            to++;
+        to = bytes_row_end(there, from, pages);
         size_t bytes = (to - from) * page;
         if (there[from] || bytes < ASK_FROM_BYTES || !os_purge(at + from * page, bytes))
             memset(at + from * page, 0, bytes);

@@ -48,18 +48,6 @@ uint64_t gr_random_bits(uint64_t v, unsigned k) {
 
 enum { WIDE_PAGES = SMALL_MAX_BYTES / 4096 };
 
-/* Runs body over each stretch of pages that are in memory, or are not. */
-#define FOR_STRETCHES(there, pages, from, to)                                                                          \
-    for (size_t from = 0, to = 0; from < (pages); from = to)                                                           \
-        if (to = stretch_end(there, from, pages), true)
-
-static size_t stretch_end(const uint8_t *there, size_t from, size_t pages) {
-    size_t to = from + 1;
-    while (to < pages && there[to] == there[from])
-        to++;
-    return to;
-}
-
 void gr_wide_clear(void *block, size_t bytes) {
     uint8_t there[WIDE_PAGES];
     size_t page = os_page_bytes(), pages = bytes / page;
@@ -67,7 +55,8 @@ void gr_wide_clear(void *block, size_t bytes) {
         memset(block, 0, bytes);
         return;
     }
-    FOR_STRETCHES(there, pages, from, to) {
+    for (size_t from = 0, to; from < pages; from = to) {
+        to = bytes_row_end(there, from, pages);
         char *at = (char *)block + from * page;
         /* What is not in memory may be in swap: it has to go from there too. */
         if (there[from] || !os_purge(at, (to - from) * page))
@@ -80,9 +69,11 @@ bool gr_wide_is_zero(void *block, size_t bytes) {
     size_t page = os_page_bytes(), pages = bytes / page;
     if (pages * page != bytes || !os_residence(block, bytes, there))
         return is_zero(block, bytes);
-    FOR_STRETCHES(there, pages, from, to)
-    if (there[from] && !is_zero((char *)block + from * page, (to - from) * page))
-        return false;
+    for (size_t from = 0, to; from < pages; from = to) {
+        to = bytes_row_end(there, from, pages);
+        if (there[from] && !is_zero((char *)block + from * page, (to - from) * page))
+            return false;
+    }
     return true;
 }
 

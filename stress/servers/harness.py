@@ -538,11 +538,12 @@ def free_port():
                 continue
 
 
-def answers(port):
-    """Whether somebody accepts connections at 127.0.0.1:port."""
+def answers(port, question=b"", answer=b""):
+    """Whether somebody accepts connections at 127.0.0.1:port, and gives this answer to this question."""
     try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-        return True
+        with socket.create_connection(("127.0.0.1", port), 1) as probe:
+            probe.sendall(question)
+            return probe.recv(len(answer)) == answer if answer else True
     except OSError:
         return False
 

@@ -3,10 +3,10 @@
 import os
 import random
 import signal
-import socket
 import subprocess
 import time
 
+import harness
 import traces
 
 PACKAGES = ("redis-server", "redis-tools")
@@ -16,12 +16,7 @@ KILLS = 12
 
 
 def ready(port):
-    try:
-        with socket.create_connection(("127.0.0.1", port), 1) as probe:
-            probe.sendall(b"PING\r\n")
-            return probe.recv(7) == b"+PONG\r\n"
-    except OSError:
-        return False
+    return harness.answers(port, b"PING\r\n", b"+PONG\r\n")
 
 
 def kill_one(run):

@@ -6,6 +6,8 @@ import socket
 import time
 import zlib
 
+import harness
+
 PACKAGES = ("redis-server", "redis-tools")
 NEEDS = ("redis-server", "redis-benchmark")
 PROVEN = ("redis-server", "redis-benchmark")
@@ -60,12 +62,7 @@ def value(key, version):
 
 
 def ready(port):
-    try:
-        with socket.create_connection(("127.0.0.1", port), 1) as probe:
-            probe.sendall(b"PING\r\n")
-            return probe.recv(7) == b"+PONG\r\n"
-    except OSError:
-        return False
+    return harness.answers(port, b"PING\r\n", b"+PONG\r\n")
 
 
 def serve(run, options=""):
