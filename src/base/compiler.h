@@ -45,6 +45,16 @@
 #define GR_TOUCH(p) ((void)(*(volatile char *)(p) = *(volatile char *)(p)))
 #endif
 
+/* v is the same, and the compiler does not know it. */
+#define GR_OPAQUE(v) __asm__("" : "+r"(v))
+
+/* v is where a function's result is, which spares the copy. */
+#if defined(__x86_64__)
+#define GR_RESULT(v) __asm__("" : "+a"(v))
+#else
+#define GR_RESULT(v) ((void)0)
+#endif
+
 /* Orders plain accesses against a signal handler of the same thread; no instruction. */
 #define GR_SIGNAL_FENCE() __atomic_signal_fence(__ATOMIC_SEQ_CST)
 

@@ -102,9 +102,11 @@ GR_INLINE void *cache_pop_owner(struct cache *self, size_t class) {
     top_move_release(&self->top[class], -1); /* [release cut] */
     GR_LIGHT_FENCE();
     void *p = slot_load_owner(top);
-    if (GR_UNLIKELY(p == NULL))
+    GR_RESULT(p);
+    if (GR_UNLIKELY(p == NULL)) {
+        GR_OPAQUE(class);                       /* the hit keeps no address for this */
         top_move_release(&self->top[class], 1); /* [release cut] */
-    else if (HARDENED)
+    } else if (HARDENED)
         cache_draw_owner(self, class, top - 1);
     else
         GR_PREFETCH(slot_load_owner(top - 1));
