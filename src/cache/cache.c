@@ -12,7 +12,9 @@ enum {
     FIRST_ROUNDS = 8, /* at most, and FIRST_BYTES of blocks, but two */
     FIRST_BYTES = 8 * 1024,
     LEAST_BUDGET = 32 * 1024, /* of a thread, in bytes of blocks in one magazine per class */
-    LEAST_TOTAL = 768 * 1024,
+    LEAST_SHARE = 192 * 1024, /* of a thread in a small heap: of at least 4 threads, and of 8 MiB in all */
+    LEAST_TOTAL = 4 * LEAST_SHARE,
+    SHARES_TOTAL = 8 * 1024 * 1024,
     HEAP_SHARE = 8, /* all threads' budget is this part of the heap */
 };
 
@@ -137,7 +139,8 @@ static void put_away(unsigned class, struct magazine *m, bool keep_depot) {
 
 uint64_t gr_cache_budget(void) {
     uint64_t threads = max_size(gr_threads_alive(), 1);
-    uint64_t total = max_size(gr_granules_mapped() * GRANULE_BYTES / HEAP_SHARE, LEAST_TOTAL);
+    uint64_t shares = min_size(max_size(threads * LEAST_SHARE, LEAST_TOTAL), SHARES_TOTAL);
+    uint64_t total = max_size(gr_granules_mapped() * GRANULE_BYTES / HEAP_SHARE, shares);
     uint64_t mine = min_size(total, option_get(OPTION_TOTAL_CACHE)) / threads;
     return max_size(min_size(mine, option_get(OPTION_THREAD_CACHE)), LEAST_BUDGET);
 }
