@@ -106,14 +106,16 @@ GRANARY_EXPORT int granary_malloc_trim(size_t pad) GRANARY_NOTHROW;
 
 /* What the process holds, in bytes; sums of counters read while other threads go on. */
 struct granary_stats {
-    size_t mapped_bytes;   /* address space mapped for blocks */
-    size_t used_bytes;     /* in slabs and large blocks that are in use, wholly or in part */
-    size_t dirty_bytes;    /* free, still resident, to be used again or purged */
-    size_t huge_bytes;     /* blocks with mappings of their own (also in mapped and used) */
-    size_t cached_bytes;   /* free blocks in threads' magazines and in depots (also in used) */
-    size_t metadata_bytes; /* address space for records; only what is used of it is resident */
-    size_t purged_bytes;   /* given back to the system since the start */
-    size_t threads;        /* caches alive */
+    size_t mapped_bytes;     /* address space mapped for blocks */
+    size_t used_bytes;       /* in slabs and large blocks that are in use, wholly or in part */
+    size_t dirty_bytes;      /* free, still resident, to be used again or purged */
+    size_t huge_bytes;       /* blocks with mappings of their own (also in mapped and used) */
+    size_t cached_bytes;     /* free blocks in threads' magazines and in depots (also in used) */
+    size_t metadata_bytes;   /* address space for records; only what is used of it is resident */
+    size_t purged_bytes;     /* given back to the system since the start */
+    size_t threads;          /* caches alive */
+    size_t limit_soft_bytes; /* near it idle memory goes back first; 0: none */
+    size_t limit_hard_bytes; /* for used and dirty together; 0: none */
 };
 GRANARY_EXPORT void granary_get_stats(struct granary_stats *out) GRANARY_NOTHROW;
 

@@ -33,8 +33,8 @@ static void expect_warning(const char *source, const char *item) {
     expected_bytes += bytes;
 }
 
-static const char *const keys[OPTION_COUNT] = {"purge_ms", "thread_cache", "total_cache",
-                                               "thp",      "housekeeping", "stats"};
+static const char *const keys[OPTION_COUNT] = {"purge_ms",   "thread_cache", "total_cache", "thp",  "housekeeping",
+                                               "limit_soft", "limit_hard",   "oom",         "stats"};
 static uint64_t model[OPTION_COUNT];
 
 static bool number(const char *text, bool with_unit, uint64_t most, uint64_t *out) {
@@ -57,6 +57,17 @@ static bool value_of(enum option which, const char *text, uint64_t *out) {
     case OPTION_THP:
         *out = !strcmp(text, "never") ? THP_NEVER : !strcmp(text, "always") ? THP_ALWAYS : THP_AUTO;
         return *out != THP_AUTO || !strcmp(text, "auto");
+    case OPTION_OOM:
+        *out = strcmp(text, "abort") ? OOM_NULL : OOM_ABORT;
+        return *out != OOM_NULL || !strcmp(text, "null");
+    case OPTION_LIMIT_SOFT:
+    case OPTION_LIMIT_HARD:
+        if (which == OPTION_LIMIT_SOFT && !strcmp(text, "auto")) {
+            *out = OPTION_AUTO;
+            return true;
+        }
+        *out = OPTION_NEVER;
+        return !strcmp(text, "never") || number(text, true, (uint64_t)1 << 47, out);
     case OPTION_HOUSEKEEPING:
     case OPTION_STATS:
         return number(text, false, 1, out);
@@ -106,7 +117,8 @@ static void take_variable(char *entry) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static char text[fuzz_max_input + 16], copy[fuzz_max_input + 16];
-    static const char start[] = "purge_ms:1000,thread_cache:2M,total_cache:64M,thp:auto,housekeeping:1,stats:0";
+    static const char start[] = "purge_ms:1000,thread_cache:2M,total_cache:64M,thp:auto,housekeeping:1,limit_soft:auto,"
+                                "limit_hard:never,oom:null,stats:0";
     if (size < 1 || size > fuzz_max_input - 16)
         return 0;
     said_bytes = expected_bytes = 0;
@@ -149,6 +161,12 @@ static size_t fuzz_draw(struct rng *rng, uint8_t *data) {
                                         "total_cache",
                                         "thp",
                                         "housekeeping",
+                                        "limit_soft",
+                                        "limit_hard",
+                                        "LIMIT_SOFT",
+                                        "oom",
+                                        "null",
+                                        "abort",
                                         "stats",
                                         "PURGE_MS",
                                         "THP",

@@ -29,6 +29,8 @@ uint64_t os_clock_ms(void) { return 0; }
 uint64_t option_get(enum option) { return OPTION_NEVER; }
 void gr_meta_count_mapped(uint64_t) {}
 void *gr_huge_adopt(void *, size_t, size_t) { return nullptr; }
+bool gr_limit_take(uint64_t) { return true; }
+void gr_limit_give(uint64_t) {}
 void gr_check_failed(const char *what, const char *, int) {
     rl::ctx().fail_test(what, rl::test_result_user_assert_failed, $);
     abort();

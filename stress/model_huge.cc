@@ -26,6 +26,8 @@ bool os_resize(void *at, size_t old_bytes, size_t new_bytes);
 bool os_move(void *at, size_t old_bytes, void *over, size_t new_bytes);
 void *os_detach(void *, size_t, size_t) { return nullptr; }
 size_t os_page_bytes(void) { return PAGE; }
+bool gr_limit_take(uint64_t) { return true; }
+void gr_limit_give(uint64_t) {}
 void gr_check_failed(const char *what, const char *, int) {
     rl::ctx().fail_test(what, rl::test_result_user_assert_failed, $);
     abort();

@@ -6,8 +6,15 @@
 const char *granary_conf = NULL; /* the symbol that a program may define */
 
 static const uint64_t defaults[OPTION_COUNT] = {
-    [OPTION_PURGE_MS] = 1000, [OPTION_THREAD_CACHE] = 2 << 20, [OPTION_TOTAL_CACHE] = 64 << 20,
-    [OPTION_THP] = THP_AUTO,  [OPTION_HOUSEKEEPING] = 1,       [OPTION_STATS] = 0,
+    [OPTION_PURGE_MS] = 1000,
+    [OPTION_THREAD_CACHE] = 2 << 20,
+    [OPTION_TOTAL_CACHE] = 64 << 20,
+    [OPTION_THP] = THP_AUTO,
+    [OPTION_HOUSEKEEPING] = 1,
+    [OPTION_LIMIT_SOFT] = OPTION_AUTO,
+    [OPTION_LIMIT_HARD] = OPTION_NEVER,
+    [OPTION_OOM] = OOM_NULL,
+    [OPTION_STATS] = 0,
 };
 
 static void must_be_but(enum option changed, uint64_t value) {
@@ -47,6 +54,14 @@ static const struct accepted {
     {"thp:never", OPTION_THP, THP_NEVER},
     {"thp:always", OPTION_THP, THP_ALWAYS},
     {"housekeeping:0", OPTION_HOUSEKEEPING, 0},
+    {"limit_soft:never", OPTION_LIMIT_SOFT, OPTION_NEVER},
+    {"limit_soft:0", OPTION_LIMIT_SOFT, 0},
+    {"limit_soft:5,limit_soft:auto", OPTION_LIMIT_SOFT, OPTION_AUTO},
+    {"limit_hard:3G", OPTION_LIMIT_HARD, 3ull << 30},
+    {"limit_hard:131072G", OPTION_LIMIT_HARD, 1ull << 47},
+    {"limit_hard:1,limit_hard:never", OPTION_LIMIT_HARD, OPTION_NEVER},
+    {"oom:abort", OPTION_OOM, OOM_ABORT},
+    {"oom:abort,oom:null", OPTION_OOM, OOM_NULL},
     {"stats:1", OPTION_STATS, 1},
     {"stats:1,stats:0,stats:1", OPTION_STATS, 1},
     {",,purge_ms:5,,", OPTION_PURGE_MS, 5},
@@ -91,6 +106,15 @@ static const char *const refused[] = {
     "thp:",
     "thp:alway",
     "thp:alwayss",
+    "limit_hard:auto",
+    "limit_hard:131073G",
+    "limit_hard:1GB",
+    "limit_soft:",
+    "limit_soft:neve",
+    "oom:",
+    "oom:1",
+    "oom:callback",
+    "oom:nullabort",
     "stats:2",
     "stats:never",
     "nothing:1",

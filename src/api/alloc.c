@@ -24,6 +24,8 @@
 #include "page/guard.h"
 #include "page/huge.h"
 #include "page/large.h"
+#include "page/limit.h"
+#include "page/purge.h"
 
 enum {
     CLEAN_FROM_BYTES = 4096, /* calloc of so much looks for a block that is known to be zero */
@@ -31,7 +33,7 @@ enum {
 
 /* ---- out of memory: whatever is cached anywhere within reach goes back first ---- */
 
-static void scavenge(struct cache *self) {
+static void scavenge(struct cache *self, size_t n) {
     if (self)
         gr_cache_flush(self, false);
     gr_caches_reclaim(false);
@@ -40,23 +42,40 @@ static void scavenge(struct cache *self) {
     if (HARDENED)
         gr_guard_flush();
     gr_arenas_unmap_vacant();
+    if (limit_footprint() + n > gr_limit_least())
+        gr_purge_all(0);
+    gr_limit_relieved();
+}
+
+void gr_make_room(size_t more) {
+    if (limit_is_near(more))
+        scavenge(gr_thread_cache_slow(), more);
+}
+
+GR_COLD static void *refused(size_t n) {
+    if (option_get(OPTION_OOM) == OOM_ABORT)
+        gr_fatal_memory(n, limit_footprint(), gr_limit_least());
+    errno = ENOMEM;
+    return NULL;
 }
 
 static void *alloc_large(size_t n, size_t align, bool zero) {
-    if (n <= PTRDIFF_MAX && align <= PTRDIFF_MAX) {
-        for (int attempt = 0; attempt < 2; attempt++) {
-            void *p =
-                n <= (size_t)LARGE_MAX_GRANULES * GRANULE_BYTES && align <= (size_t)LARGE_MAX_GRANULES * GRANULE_BYTES
-                    ? gr_large_alloc(n, align, zero)
-                    : gr_huge_alloc(n, align);
-            if (p)
-                return p;
-            if (!attempt)
-                scavenge(gr_thread_cache_slow());
-        }
+    const size_t large_most = (size_t)LARGE_MAX_GRANULES * GRANULE_BYTES;
+    if (n > PTRDIFF_MAX || align > PTRDIFF_MAX) {
+        errno = ENOMEM;
+        return NULL;
     }
-    errno = ENOMEM;
-    return NULL;
+    bool scavenged = limit_is_near(n);
+    if (scavenged)
+        scavenge(gr_thread_cache_slow(), n);
+    for (;; scavenged = true) {
+        void *p = n <= large_most && align <= large_most ? gr_large_alloc(n, align, zero) : gr_huge_alloc(n, align);
+        if (p)
+            return p;
+        if (scavenged)
+            return refused(n);
+        scavenge(gr_thread_cache_slow(), n);
+    }
 }
 
 void *gr_alloc_large(size_t n, size_t align, bool zero) {
@@ -99,12 +118,14 @@ GR_NOINLINE static void *refill(unsigned class, bool want_clean, bool *clean) {
     struct cache *self = thread_cache();
     if (self)
         class = cache_class_here(self, class);
+    if (limit_is_near(0))
+        scavenge(self, 0);
     void *p = refill_with(self, class, want_clean, clean);
     if (GR_UNLIKELY(!p)) {
-        scavenge(self);
+        scavenge(self, class_bytes(class));
         p = refill_with(gr_thread_cache_slow(), class, want_clean, clean);
         if (!p)
-            errno = ENOMEM;
+            refused(class_bytes(class));
     }
     slow_leave();
     keeper_poll();
@@ -294,5 +315,6 @@ const char *granary_version(void) { return "0.1.0"; }
 
 GR_CTOR static void at_load(void) {
     gr_options_read();
+    gr_limit_start();
     gr_fork_watch();
 }

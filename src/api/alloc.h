@@ -8,6 +8,9 @@
 /* n > SMALL_MAX_BYTES or an alignment that no class serves. NULL and ENOMEM without memory. */
 void *gr_alloc_large(size_t n, size_t align, bool zero);
 
+/* Before so many more bytes are taken, in a slow path: near a limit, what lies idle goes back. */
+void gr_make_room(size_t more);
+
 /* A block of a class; the magazine was empty. NULL and ENOMEM without memory. */
 void *gr_alloc_class_slow(unsigned class);
 

@@ -10,10 +10,13 @@
 #include "page/arena.h"
 #include "page/guard.h"
 #include "page/huge.h"
+#include "page/limit.h"
 #include "page/meta.h"
 #include "page/purge.h"
 
 static void add_cache(struct cache *c, void *sum) { *(uint64_t *)sum += word_load_relaxed(&c->cached); }
+
+static size_t shown_limit(uint64_t bytes) { return bytes == OPTION_NEVER ? 0 : bytes; }
 
 void granary_get_stats(struct granary_stats *out) {
     struct arena_totals t = gr_arena_totals();
@@ -30,6 +33,8 @@ void granary_get_stats(struct granary_stats *out) {
         .metadata_bytes = gr_meta_mapped_bytes(),
         .purged_bytes = gr_purged() * GRANULE_BYTES,
         .threads = gr_threads_alive(),
+        .limit_soft_bytes = shown_limit(gr_limit_soft()),
+        .limit_hard_bytes = shown_limit(gr_limit_hard()),
     };
 }
 
@@ -40,8 +45,8 @@ static const struct {
 } fields[] = {
 #define FIELD(f)                                                                                                       \
     { #f, offsetof(struct granary_stats, f) }
-    FIELD(mapped_bytes), FIELD(used_bytes),     FIELD(dirty_bytes),  FIELD(huge_bytes),
-    FIELD(cached_bytes), FIELD(metadata_bytes), FIELD(purged_bytes), FIELD(threads),
+    FIELD(mapped_bytes),   FIELD(used_bytes),   FIELD(dirty_bytes), FIELD(huge_bytes),       FIELD(cached_bytes),
+    FIELD(metadata_bytes), FIELD(purged_bytes), FIELD(threads),     FIELD(limit_soft_bytes), FIELD(limit_hard_bytes),
 #undef FIELD
 };
 enum { FIELDS = sizeof fields / sizeof *fields };

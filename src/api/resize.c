@@ -58,6 +58,8 @@ void *gr_realloc(void *p, size_t n, const char *call) {
             return p;
     } else if (have > SMALL_MAX_BYTES) {
         slow_enter();
+        if (n > have)
+            gr_make_room(n - have);
         void *same = resized(p, have, n);
         slow_leave();
         if (same)

@@ -59,6 +59,8 @@ enum {
     THP_FROM_CHUNKS = 16, /* 64 MiB of small slabs before huge pages are asked for */
     CACHE_TICK_MS = 1000,
     KEEPER_FROM_GRANULES = 512, /* 32 MiB in use before there is a housekeeping thread */
+    LIMIT_FROM_GRANULES = 512,  /* and before the control group's limit is asked for, */
+    LIMIT_ASK_MS = 5000,        /* again after so long */
     PURGE_TICK_MS = 100,
     PURGE_TURN_GRANULES = 64,        /* 4 MiB of madvise at most in one turn */
     SPARSE_SWEEP_GRANULES = 1 << 18, /* 16 GiB of large blocks freed between looks for what is hardly there */

@@ -5,6 +5,8 @@
 #include "cache/thread.h"
 #include "os/os.h"
 #include "page/guard.h"
+#include "page/huge.h"
+#include "page/limit.h"
 #include "page/purge.h"
 
 struct half gr_repair_pending;
@@ -67,6 +69,8 @@ static void repair(void) {
     }
     gr_each_cache(salvage, gr_self);
     gr_arenas_repair(is_held);
+    struct arena_totals t = gr_arena_totals();
+    gr_limit_repair((t.mapped - t.vacant + t.vacant_dirty) * GRANULE_BYTES + gr_huge_total());
 }
 
 void gr_repair_deferred(void) {

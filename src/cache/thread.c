@@ -3,6 +3,7 @@
 
 #include "cache/keeper.h"
 #include "os/os.h"
+#include "page/limit.h"
 #include "page/purge.h"
 
 static void *no_rounds[2] = {NULL, MAGAZINE_FULL};
@@ -102,6 +103,7 @@ void gr_slow_tick(void) {
     uint64_t now_ms = os_clock_ms();
     gr_cache_tick(cache_serves(gr_self) && cache_enter_owner(gr_self) ? gr_self : NULL, now_ms);
     gr_purge_poll(now_ms);
+    limit_poll(now_ms);
     keeper_wake();
 }
 

@@ -110,6 +110,22 @@ void gr_fatal_written(const char *what, const void *at, const void *p, size_t by
     die(&l);
 }
 
+void gr_fatal_memory(size_t bytes, uint64_t in_use, uint64_t limit) {
+    struct line l;
+    line_begin(&l, "out of memory: ");
+    line_number(&l, bytes);
+    line_text(&l, " bytes wanted, ");
+    line_number(&l, in_use);
+    line_text(&l, " in use, ");
+    if (limit == UINT64_MAX) {
+        line_text(&l, "no limit set");
+    } else {
+        line_text(&l, "limit ");
+        line_number(&l, limit);
+    }
+    die(&l);
+}
+
 void gr_fatal(const char *text) {
     struct line l;
     line_begin(&l, text);

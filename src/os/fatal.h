@@ -37,6 +37,9 @@ GR_COLD GR_NORETURN void gr_fatal_size(const char *call, const void *p, size_t s
 /* "granary: FATAL <what>: byte <at - p> of the free <bytes>-byte block <p>" */
 GR_COLD GR_NORETURN void gr_fatal_written(const char *what, const void *at, const void *p, size_t bytes);
 
+/* "granary: FATAL out of memory: <bytes> bytes wanted, <in_use> in use, limit <limit>"; UINT64_MAX: "no limit set" */
+GR_COLD GR_NORETURN void gr_fatal_memory(size_t bytes, uint64_t in_use, uint64_t limit);
+
 /* "granary: FATAL <text>" */
 GR_COLD GR_NORETURN void gr_fatal(const char *text);
 

@@ -9,25 +9,41 @@
 #include "os/fatal.h"
 #include "os/os.h"
 
-enum kind { KIND_NUMBER, KIND_BYTES, KIND_THP };
+enum kind { KIND_NUMBER, KIND_BYTES, KIND_WORD };
+
+/* A word, and what it stands for. */
+struct name {
+    const char *word;
+    uint64_t value;
+};
 
 static const struct {
     const char *key;
     enum kind kind;
-    bool may_be_never;
     uint64_t most;
+    struct name names[3];
 } known[OPTION_COUNT] = {
-    [OPTION_PURGE_MS] = {"purge_ms", KIND_NUMBER, true, 25000},
-    [OPTION_THREAD_CACHE] = {"thread_cache", KIND_BYTES, false, 1ull << 40},
-    [OPTION_TOTAL_CACHE] = {"total_cache", KIND_BYTES, false, 1ull << 40},
-    [OPTION_THP] = {"thp", KIND_THP, false, 0},
-    [OPTION_HOUSEKEEPING] = {"housekeeping", KIND_NUMBER, false, 1},
-    [OPTION_STATS] = {"stats", KIND_NUMBER, false, 1},
+    [OPTION_PURGE_MS] = {"purge_ms", KIND_NUMBER, 25000, {{"never", OPTION_NEVER}}},
+    [OPTION_THREAD_CACHE] = {"thread_cache", KIND_BYTES, 1ull << 40, {{NULL, 0}}},
+    [OPTION_TOTAL_CACHE] = {"total_cache", KIND_BYTES, 1ull << 40, {{NULL, 0}}},
+    [OPTION_THP] = {"thp", KIND_WORD, 0, {{"auto", THP_AUTO}, {"never", THP_NEVER}, {"always", THP_ALWAYS}}},
+    [OPTION_HOUSEKEEPING] = {"housekeeping", KIND_NUMBER, 1, {{NULL, 0}}},
+    [OPTION_LIMIT_SOFT] = {"limit_soft", KIND_BYTES, 1ull << 47, {{"auto", OPTION_AUTO}, {"never", OPTION_NEVER}}},
+    [OPTION_LIMIT_HARD] = {"limit_hard", KIND_BYTES, 1ull << 47, {{"never", OPTION_NEVER}}},
+    [OPTION_OOM] = {"oom", KIND_WORD, 0, {{"null", OOM_NULL}, {"abort", OOM_ABORT}}},
+    [OPTION_STATS] = {"stats", KIND_NUMBER, 1, {{NULL, 0}}},
 };
 
 static struct word values[OPTION_COUNT] = {
-    [OPTION_PURGE_MS] = {1000}, [OPTION_THREAD_CACHE] = {2 << 20}, [OPTION_TOTAL_CACHE] = {64 << 20},
-    [OPTION_THP] = {THP_AUTO},  [OPTION_HOUSEKEEPING] = {1},       [OPTION_STATS] = {0},
+    [OPTION_PURGE_MS] = {1000},
+    [OPTION_THREAD_CACHE] = {2 << 20},
+    [OPTION_TOTAL_CACHE] = {64 << 20},
+    [OPTION_THP] = {THP_AUTO},
+    [OPTION_HOUSEKEEPING] = {1},
+    [OPTION_LIMIT_SOFT] = {OPTION_AUTO},
+    [OPTION_LIMIT_HARD] = {OPTION_NEVER},
+    [OPTION_OOM] = {OOM_NULL},
+    [OPTION_STATS] = {0},
 };
 
 extern GR_WEAK const char *granary_conf;
@@ -69,20 +85,14 @@ static bool parse_number(struct span s, bool suffix_ok, uint64_t *out) {
 }
 
 static bool parse_value(enum option which, struct span s, uint64_t *out) {
-    if (known[which].kind == KIND_THP) {
-        static const char *const names[] = {[THP_AUTO] = "auto", [THP_NEVER] = "never", [THP_ALWAYS] = "always"};
-        for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
-            if (span_is(s, names[i])) {
-                *out = i;
-                return true;
-            }
-        return false;
-    }
-    if (known[which].may_be_never && span_is(s, "never")) {
-        *out = OPTION_NEVER;
-        return true;
-    }
-    return parse_number(s, known[which].kind == KIND_BYTES, out) && *out <= known[which].most;
+    const struct name *names = known[which].names;
+    enum kind kind = known[which].kind;
+    for (unsigned i = 0; i < 3 && names[i].word; i++)
+        if (span_is(s, names[i].word)) {
+            *out = names[i].value;
+            return true;
+        }
+    return kind != KIND_WORD && parse_number(s, kind == KIND_BYTES, out) && *out <= known[which].most;
 }
 
 static void set(struct span key, struct span value, struct span whole, const char *source) {

@@ -11,6 +11,9 @@
  *   total_cache   bytes, K M G suffix    64M      the same for all threads together
  *   thp           auto, never, always    auto     huge pages: from 64 MiB of small slabs on, never, from the start
  *   housekeeping  0, 1                   1        a thread of ours gives memory back in a process that is idle
+ *   limit_soft    bytes, auto, never     auto     what lies idle goes back before more is taken; 15/16 of the control group's limit
+ *   limit_hard    bytes, never           never    beyond so many bytes in use nothing is granted
+ *   oom           null, abort            null     what a request that cannot be met comes to
  *   stats         0, 1                   0        print the statistics on stderr when the process exits
  */
 #ifndef OS_OPTIONS_H
@@ -24,11 +27,16 @@ enum option {
     OPTION_TOTAL_CACHE,
     OPTION_THP,
     OPTION_HOUSEKEEPING,
+    OPTION_LIMIT_SOFT,
+    OPTION_LIMIT_HARD,
+    OPTION_OOM,
     OPTION_STATS,
     OPTION_COUNT
 };
 enum { THP_AUTO, THP_NEVER, THP_ALWAYS };
+enum { OOM_NULL, OOM_ABORT };
 #define OPTION_NEVER UINT64_MAX
+#define OPTION_AUTO  (UINT64_MAX - 1)
 
 uint64_t option_get(enum option which);
 

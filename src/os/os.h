@@ -103,4 +103,7 @@ void *os_next_symbol(const char *name);
 /* Writes to a file descriptor; no stdio, no cancellation. */
 void os_write(int fd, const char *text, size_t bytes);
 
+/* The first bytes of a file and a NUL, `size` at most. A descriptor is open meanwhile. False: it cannot be read. */
+bool os_read_file(const char *path, char *text, size_t size);
+
 #endif

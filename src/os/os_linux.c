@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -318,4 +319,22 @@ void os_write(int fd, const char *text, size_t bytes) {
         bytes -= (size_t)done;
     }
     errno = saved;
+}
+
+bool os_read_file(const char *path, char *text, size_t size) {
+    int saved = errno;
+    size_t used = 0;
+    long fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOCTTY, 0), got = -1;
+    while (fd >= 0 && used + 1 < size) {
+        got = syscall(SYS_read, fd, text + used, size - 1 - used);
+        if (got > 0)
+            used += (size_t)got;
+        else if (got == 0 || errno != EINTR)
+            break;
+    }
+    if (fd >= 0)
+        syscall(SYS_close, fd);
+    text[used] = 0;
+    errno = saved;
+    return fd >= 0 && got >= 0;
 }

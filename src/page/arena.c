@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "os/os.h"
+#include "page/limit.h"
 #include "page/meta.h"
 #include "page/page_map.h"
 #include "page/purge.h"
@@ -158,6 +159,19 @@ static struct granules vacant_of(const struct arena *a, struct wanted wanted) {
     return s;
 }
 
+static unsigned dirty_in(const struct arena *a, unsigned at, unsigned n) {
+    unsigned dirty = 0;
+    FOR_WORDS (at, n, w, mask)
+        dirty += bits_count(word_load_relaxed(&a->dirty[w]) & mask);
+    return dirty;
+}
+
+/* n granules' bytes were taken for the run `first`; those of its dirty ones have been before, and 0 is no run. */
+static size_t settled(size_t first, unsigned n) {
+    gr_limit_give((uint64_t)GRANULE_BYTES * (first ? dirty_in(arena_of(first), first % ARENA_GRANULES, n) : n));
+    return first;
+}
+
 /* From the lowest arena on: addresses stay dense, the high ones drain. 0: no vacant run fits. */
 static size_t claim_vacant(unsigned n, unsigned align, struct wanted wanted) {
     size_t count = gr_arena_count();
@@ -303,12 +317,15 @@ size_t gr_run_claim(size_t granules, size_t align) {
     const struct wanted own = {.dense = dense, .sparse = !dense}, any = {.dense = true, .sparse = true};
     for (;;) {
         size_t first = gr_vacant_dirty() >= granules ? claim_vacant(n, a, dirty) : 0;
-        if (!first)
-            first = claim_vacant(n, a, own);
+        if (first)
+            return first;
+        if (!gr_limit_take(granules * GRANULE_BYTES))
+            return 0;
+        first = settled(claim_vacant(n, a, own), n);
         if (first)
             return first;
         if (grow(chunks, dense) == OS_NO_MEMORY)
-            return claim_vacant(n, a, any);
+            return gr_limit_take(granules * GRANULE_BYTES) ? settled(claim_vacant(n, a, any), n) : 0;
     }
 }
 
@@ -332,16 +349,19 @@ bool gr_run_claim_at(size_t first, size_t granules) {
     unsigned at = first % ARENA_GRANULES, n = (unsigned)granules;
     if (at == 0 || at + granules > ARENA_GRANULES)
         return false;
-    return claim_or_grow(arena_of(first), first / ARENA_GRANULES, at, n);
+    return gr_limit_take(granules * GRANULE_BYTES) &&
+           settled(claim_or_grow(arena_of(first), first / ARENA_GRANULES, at, n) ? first : 0, n);
 }
 
 size_t gr_run_claim_roomy(size_t granules) {
     unsigned n = (unsigned)granules, length;
     size_t limit = min_size(gr_arena_count() + 1, REGION_ARENAS);
+    if (!gr_limit_take(granules * GRANULE_BYTES))
+        return 0;
     for (size_t index = 0; index < limit; index++) {
         struct arena *a = arena_find_or_make(index);
         if (!a)
-            return 0;
+            break;
         struct granules room = vacant_of(a, (struct wanted){.sparse = true});
         for (unsigned c = 0; c < ARENA_CHUNKS; c++)
             if (half_load_relaxed(&a->chunk[c]) == CHUNK_UNMAPPED)
@@ -353,9 +373,9 @@ size_t gr_run_claim_roomy(size_t granules) {
         if (at < ARENA_GRANULES && at && length >= 4 * n && page_class(index * ARENA_GRANULES + at - 1) > CLASSES)
             at += length / 4; /* the large block before it may want to grow too */
         if (at < ARENA_GRANULES && (last || length >= 2 * n) && claim_or_grow(a, index, at, n))
-            return index * ARENA_GRANULES + at;
+            return settled(index * ARENA_GRANULES + at, n);
     }
-    return 0;
+    return settled(0, n);
 }
 
 size_t gr_run_same_dirt(size_t first, size_t granules, bool *dirty) {
@@ -421,9 +441,8 @@ void gr_run_free(size_t first, size_t granules) {
     struct arena *a = arena_of(first);
     unsigned at = first % ARENA_GRANULES;
     bytes_fill_relaxed(&a->stamp[at], granules, gr_purge_tick());
-    uint64_t dirty = 0;
-    FOR_WORDS (at, (unsigned)granules, w, mask)
-        dirty += bits_count(word_load_relaxed(&a->dirty[w]) & mask);
+    uint64_t dirty = dirty_in(a, at, (unsigned)granules);
+    gr_limit_give((granules - dirty) * GRANULE_BYTES);
     word_add_relaxed(&arenas.vacant_dirty, dirty);
     vacate(a, at, (unsigned)granules);
     set_roomy(first / ARENA_GRANULES);
@@ -464,6 +483,7 @@ unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64
                 gr_run_has_holes(first);
             word_and_relaxed(&a->dirty[word], ~run);
             word_add_relaxed(&arenas.vacant_dirty, 0 - (uint64_t)bits_count(dirty));
+            gr_limit_give((uint64_t)bits_count(dirty) * GRANULE_BYTES);
             purged += n;
         }
         word_or_release(&a->vacant[word], run); /* [release run-home] */
@@ -480,7 +500,9 @@ static bool unmap_chunk(struct arena *a, size_t index, unsigned chunk) {
     half_store_relaxed(&a->chunk[chunk], CHUNK_GROWING);
     bool gone = os_unmap(region_address(index * ARENA_GRANULES + chunk * CHUNK_GRANULES), CHUNK_BYTES);
     if (gone) {
-        word_add_relaxed(&arenas.vacant_dirty, 0 - (uint64_t)bits_count(word_load_relaxed(&a->dirty[chunk])));
+        uint64_t dirty = bits_count(word_load_relaxed(&a->dirty[chunk]));
+        word_add_relaxed(&arenas.vacant_dirty, 0 - dirty);
+        gr_limit_give(dirty * GRANULE_BYTES);
         word_add_relaxed(&arenas.mapped, 0 - (uint64_t)CHUNK_GRANULES);
         word_store_relaxed(&a->dirty[chunk], 0);
         if (HARDENED)

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/limits.h"
 #include "os/os.h"
+#include "page/limit.h"
 #include "page/slack.h"
 
 enum { HUGE_WINDOW = 64 };
@@ -107,7 +108,7 @@ bool gr_huge_is_whole(const void *p) {
     return slack_is_whole((const char *)p + open, open - bytes);
 }
 
-void *gr_huge_alloc(size_t bytes, size_t align) {
+static void *map_shown(size_t bytes, size_t align) {
     void *p = map_aligned(round_up(bytes, os_page_bytes()), align);
     if (!p)
         return NULL;
@@ -119,13 +120,29 @@ void *gr_huge_alloc(size_t bytes, size_t align) {
     return p;
 }
 
-bool gr_huge_free(void *p) {
+void *gr_huge_alloc(size_t bytes, size_t align) {
+    if (!gr_limit_take(kept_bytes(bytes)))
+        return NULL;
+    void *p = map_shown(bytes, align);
+    if (!p)
+        gr_limit_give(kept_bytes(bytes));
+    return p;
+}
+
+static size_t unmap_shown(void *p) {
     struct huge *h = hide(p);
-    if (!h)
-        return false;
-    unmap(p, word_load_relaxed(&h->bytes));
-    drop(h);
-    return true;
+    size_t bytes = h ? word_load_relaxed(&h->bytes) : 0;
+    if (h) {
+        unmap(p, bytes);
+        drop(h);
+    }
+    return bytes;
+}
+
+bool gr_huge_free(void *p) {
+    size_t bytes = unmap_shown(p);
+    gr_limit_give(bytes);
+    return bytes != 0;
 }
 
 size_t gr_huge_bytes(const void *p) {
@@ -135,7 +152,7 @@ size_t gr_huge_bytes(const void *p) {
 
 /* The new place is found, mapped and recorded first, so that nothing can fail once the pages have moved. */
 static void *move(void *p, size_t old, size_t bytes) {
-    void *over = gr_huge_alloc(bytes, 1);
+    void *over = map_shown(bytes, 1);
     if (!over)
         return NULL;
     struct huge *h = hide(p);
@@ -145,7 +162,7 @@ static void *move(void *p, size_t old, size_t bytes) {
         mark_slack(p, old);
         if (h)
             ref_store_release(&h->address, p); /* [release shown] */
-        gr_huge_free(over);
+        unmap_shown(over);
         return NULL;
     }
     mark_slack(over, bytes);
@@ -179,28 +196,38 @@ void *gr_huge_resize(void *p, size_t bytes) {
     struct huge *h = hide(p);
     if (!h)
         return NULL;
-    size_t old = word_load_relaxed(&h->bytes);
-    bool done = HARDENED ? resize_between_guards(h, p, bytes) : bytes == old || os_resize(p, old, bytes);
+    size_t old = word_load_relaxed(&h->bytes), more = bytes > old ? bytes - old : 0;
+    bool paid = !more || gr_limit_take(more), done = false;
+    if (paid)
+        done = HARDENED ? resize_between_guards(h, p, bytes) : bytes == old || os_resize(p, old, bytes);
     if (done) {
         word_store_relaxed(&h->bytes, bytes);
         word_add_relaxed(&total, bytes - old);
+        gr_limit_give(old > bytes ? old - bytes : 0);
     }
     ref_store_release(&h->address, p); /* [release shown] */
     if (done)
         return p;
-    return bytes > old ? move(p, old, bytes) : NULL;
+    void *moved = paid && more ? move(p, old, bytes) : NULL;
+    if (paid && !moved)
+        gr_limit_give(more);
+    return moved;
 }
 
 void *gr_huge_adopt(void *at, size_t have, size_t bytes) {
     if (HARDENED)
         return NULL; /* its pages would come without guards */
     bytes = round_up(bytes, os_page_bytes());
+    if (!gr_limit_take(bytes))
+        return NULL;
     void *p = os_detach(at, have, bytes);
     if (p && !show(p, bytes)) {
         memcpy(at, p, have);
         os_unmap(p, bytes);
-        return NULL;
+        p = NULL;
     }
+    if (!p)
+        gr_limit_give(bytes);
     return p;
 }
 
