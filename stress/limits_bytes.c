@@ -235,7 +235,7 @@ static int above(void *unused) {
     }
     size_t purged = 0, mapped = 0;
     for (int i = 0; i < 100000; i++) {
-        void *p = granary_malloc(100000 + (size_t)(i % 3) * 100000);
+        void *p = granary_malloc(100000 + (size_t)(i % 3) * 50000);
         must(p != NULL);
         granary_free(p);
         if (i == 1000) {
