@@ -42,10 +42,8 @@ static uint64_t next(void) {
 void gr_limit_relieved(void) { word_store_relaxed(&gr_limit.near, next()); }
 
 void gr_limit_ask(uint64_t now_ms) {
-    uint64_t now = now_ms / LIMIT_ASK_MS + 1, before = gr_limit_soft(), found;
-    if (now == word_load_relaxed(&gr_limit.asked))
-        return;
-    word_store_relaxed(&gr_limit.asked, now);
+    uint64_t before = gr_limit_soft(), found;
+    word_store_relaxed(&gr_limit.ask_ms, now_ms + LIMIT_ASK_MS);
     if (option_get(OPTION_LIMIT_SOFT) == OPTION_AUTO && gr_cgroup_limit("", &found))
         word_store_relaxed(&gr_limit.group, found == CGROUP_NO_LIMIT ? found : found - found / 16);
     if (gr_limit_soft() != before)

@@ -30,7 +30,7 @@ struct limit {
     /* any thread reads */
     GR_LINE struct word near; /* the least limit, or where the heap was a step beyond the last relief */
     struct word group;        /* what the control group makes of limit_soft:auto */
-    struct word asked;        /* when, in some unit */
+    struct word ask_ms;       /* when to ask for that again */
 };
 extern GR_HIDDEN struct limit gr_limit;
 
@@ -56,9 +56,10 @@ uint64_t gr_limit_hard(void);
 uint64_t gr_limit_least(void);
 
 /* Called on slow paths with the time: when the heap is worth it, asks each few seconds what the control group may use. */
-void gr_limit_ask(uint64_t now_ms);
+GR_COLD void gr_limit_ask(uint64_t now_ms);
 GR_INLINE void limit_poll(uint64_t now_ms) {
-    if (GR_UNLIKELY(limit_footprint() >= (uint64_t)LIMIT_FROM_GRANULES * GRANULE_BYTES))
+    if (GR_UNLIKELY(limit_footprint() >= (uint64_t)LIMIT_FROM_GRANULES * GRANULE_BYTES) &&
+        GR_UNLIKELY(now_ms >= word_load_relaxed(&gr_limit.ask_ms)))
         gr_limit_ask(now_ms);
 }
 
