@@ -33,8 +33,8 @@ static void expect_warning(const char *source, const char *item) {
     expected_bytes += bytes;
 }
 
-static const char *const keys[OPTION_COUNT] = {"purge_ms",   "thread_cache", "total_cache", "thp",  "housekeeping",
-                                               "limit_soft", "limit_hard",   "oom",         "stats"};
+static const char *const keys[OPTION_COUNT] = {"purge_ms",   "thread_cache", "total_cache", "thp",   "housekeeping",
+                                               "limit_soft", "limit_hard",   "oom",         "stats", "guards"};
 static uint64_t model[OPTION_COUNT];
 
 static bool number(const char *text, bool with_unit, uint64_t most, uint64_t *out) {
@@ -68,6 +68,8 @@ static bool value_of(enum option which, const char *text, uint64_t *out) {
         }
         *out = OPTION_NEVER;
         return !strcmp(text, "never") || number(text, true, (uint64_t)1 << 47, out);
+    case OPTION_GUARDS:
+        return number(text, false, 1000000000, out);
     case OPTION_HOUSEKEEPING:
     case OPTION_STATS:
         return number(text, false, 1, out);
@@ -118,7 +120,7 @@ static void take_variable(char *entry) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static char text[fuzz_max_input + 16], copy[fuzz_max_input + 16];
     static const char start[] = "purge_ms:1000,thread_cache:2M,total_cache:64M,thp:auto,housekeeping:1,limit_soft:auto,"
-                                "limit_hard:never,oom:null,stats:0";
+                                "limit_hard:never,oom:null,stats:0,guards:0";
     if (size < 1 || size > fuzz_max_input - 16)
         return 0;
     said_bytes = expected_bytes = 0;
@@ -168,6 +170,7 @@ static size_t fuzz_draw(struct rng *rng, uint8_t *data) {
                                         "null",
                                         "abort",
                                         "stats",
+                                        "guards",
                                         "PURGE_MS",
                                         "THP",
                                         "CONF",

@@ -36,17 +36,20 @@ static inline void *block_of(size_t size) {
     return ptr;
 }
 
-/* The text with every hexadecimal number written 0x*, and lines joined: a verdict is one line. */
+/* The text with every hexadecimal number written 0x*, and lines joined: a verdict is one line. Who called is left out: the lines
+ * that a report goes on with, set in. */
 static inline void without_addresses(const char *from, char *to, size_t room) {
     size_t used = 0;
     while (*from && used + 4 < room) {
-        if (from[0] == '0' && from[1] == 'x') {
+        if (strncmp(from, "granary:  ", 10) == 0) {
+            from += strcspn(from, "\n") + 1;
+        } else if (from[0] == '0' && from[1] == 'x') {
             memcpy(to + used, "0x*", 3);
             used += 3;
             from += 2 + strspn(from + 2, "0123456789abcdef");
         } else if (*from == '\n') {
             from++;
-            if (*from) {
+            if (*from && strncmp(from, "granary:  ", 10) != 0) {
                 to[used++] = '|';
             }
         } else {
@@ -127,7 +130,9 @@ static inline int run_crimes(const struct crime *crimes, size_t count, int argc,
     }
     for (size_t i = 0; i < count; i++) {
         if (argc == 3 && strcmp(argv[2], crimes[i].name) == 0) {
-            signal(SIGSEGV, SIG_DFL); /* a sanitizer's runtime has taken it, and would end the process its own way */
+            if (!getenv("GRANARY_GUARDS")) /* they report by a handler of their own */
+                signal(SIGSEGV,
+                       SIG_DFL); /* a sanitizer's runtime has taken it, and would end the process its own way */
             return crimes[i].commit(crimes[i].size);
         }
         tests[extras + i].name = crimes[i].name;

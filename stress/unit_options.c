@@ -15,6 +15,7 @@ static const uint64_t defaults[OPTION_COUNT] = {
     [OPTION_LIMIT_HARD] = OPTION_NEVER,
     [OPTION_OOM] = OOM_NULL,
     [OPTION_STATS] = 0,
+    [OPTION_GUARDS] = 0,
 };
 
 static void must_be_but(enum option changed, uint64_t value) {
@@ -64,6 +65,8 @@ static const struct accepted {
     {"oom:abort,oom:null", OPTION_OOM, OOM_NULL},
     {"stats:1", OPTION_STATS, 1},
     {"stats:1,stats:0,stats:1", OPTION_STATS, 1},
+    {"guards:1", OPTION_GUARDS, 1},
+    {"guards:1000000000", OPTION_GUARDS, 1000000000},
     {",,purge_ms:5,,", OPTION_PURGE_MS, 5},
     {"", OPTION_COUNT, 0},
     {",", OPTION_COUNT, 0},
@@ -117,6 +120,9 @@ static const char *const refused[] = {
     "oom:nullabort",
     "stats:2",
     "stats:never",
+    "guards:1000000001",
+    "guards:never",
+    "guards:20k",
     "nothing:1",
     "purge_msx:1",
     "purge_m:1",

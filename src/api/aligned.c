@@ -18,7 +18,11 @@ static void *alloc_aligned(size_t align, size_t n) {
     struct cache *self = gr_self;
     class = cache_class_here(self, class);
     void *p = cache_pop_owner(self, class);
-    return GR_LIKELY(p != NULL) ? p : gr_alloc_class_slow(class);
+    if (GR_LIKELY(p != NULL))
+        return p;
+    if (guarded_in_use() && guarded_fits(n, align))
+        return gr_alloc_class_guarded(class, n, align);
+    return gr_alloc_class_slow(class);
 }
 
 void *granary_aligned_alloc(size_t alignment, size_t size) {
@@ -33,6 +37,7 @@ int granary_posix_memalign(void **out, size_t alignment, size_t size) {
     if (!is_power_of_two(alignment) || alignment % sizeof(void *))
         return EINVAL;
     int saved = errno;
+    GR_KEEP_FRAME();
     void *p = alloc_aligned(alignment, size);
     errno = saved;
     if (!p)

@@ -98,17 +98,19 @@ static void *refill_with(struct cache *self, unsigned class, bool want_clean, bo
     return p;
 }
 
+GR_INLINE void *pop_loaded_or_spare(struct cache *self, unsigned class) {
+    class = cache_class_here(self, class); /* the caller may not have known its shard: it was born just now */
+    void *p = cache_pop_owner(self, class);
+    return p ? p : gr_cache_pop_spare(self, class);
+}
+
 /* The cheap half of a miss: the spare is full. NULL: it is not. */
 GR_NOINLINE static void *swap_in(unsigned class) {
     slow_enter();
     struct cache *self = thread_cache();
     void *p = NULL;
-    if (GR_LIKELY(self != NULL)) {
-        class = cache_class_here(self, class); /* the caller may not have known its shard: it was born just now */
-        p = cache_pop_owner(self, class);
-        if (!p)
-            p = gr_cache_pop_spare(self, class);
-    }
+    if (GR_LIKELY(self != NULL))
+        p = pop_loaded_or_spare(self, class);
     slow_leave();
     return p;
 }
@@ -138,21 +140,65 @@ void *gr_alloc_class_slow(unsigned class) {
     return p ? p : refill(class, false, &clean);
 }
 
+/* ---- guarded blocks: one in many of those that magazines are filled with ---- */
+
+/* Its turn has come, or none was drawn yet. NULL: no slot is free. Between slow_enter and slow_leave. */
+GR_COLD static void *guarded_now(unsigned class, size_t n, size_t align, uint32_t blocks, const void *frame) {
+    uint32_t early = gr_until_guarded, left = early + gr_guarded_draw();
+    void *p = early ? gr_guarded_alloc(n, align, class_bytes(class), frame) : NULL;
+    if (p)
+        blocks = 1; /* the others are not brought, and come with the next miss */
+    gr_until_guarded = left > blocks ? left - blocks : 1;
+    return p;
+}
+
+/* gr_alloc_class_slow, but that each miss counts for as many blocks as it is about to bring. */
+static void *alloc_counted(unsigned class, size_t n, size_t align, bool *clean, const void *frame) {
+    slow_enter();
+    struct cache *self = thread_cache();
+    uint32_t blocks = self ? self->own[cache_class_here(self, class)].rounds : 1;
+    void *p = NULL;
+    *clean = false;
+    if (GR_LIKELY(gr_until_guarded > blocks))
+        gr_until_guarded -= blocks;
+    else
+        *clean = (p = guarded_now(class, n, align, blocks, frame)) != NULL;
+    if (!p && self)
+        p = pop_loaded_or_spare(self, class);
+    slow_leave();
+    return p ? p : refill(class, false, clean);
+}
+
+GR_NOINLINE void *gr_alloc_class_guarded(unsigned class, size_t n, size_t align) {
+    bool clean;
+    return alloc_counted(class, n, align, &clean, __builtin_frame_address(0));
+}
+
+GR_NOINLINE static void *calloc_guarded(size_t n) {
+    unsigned class = gr_class_of(n);
+    bool clean;
+    void *p = alloc_counted(class, n, 1, &clean, __builtin_frame_address(0));
+    return p && !clean ? memset(p, 0, class_bytes(class)) : p;
+}
+
 void *gr_malloc_slow(size_t n) {
     if (GR_UNLIKELY(n > SMALL_MAX_BYTES))
         return gr_alloc_large(n, 1, false);
     unsigned class = gr_class_of(n);
     if (n > STEPPED_MAX_BYTES) {
         void *p = cache_pop_owner(gr_self, class);
-        if (p)
-            return p;
+        return p ? p : gr_alloc_class_slow(class);
     }
+    if (guarded_in_use() && guarded_fits(n, 1))
+        return gr_alloc_class_guarded(class, n, 1);
     return gr_alloc_class_slow(class);
 }
 
 GR_NOINLINE static void *calloc_slow(size_t n) {
     if (n > SMALL_MAX_BYTES)
         return gr_alloc_large(n, 1, true); /* huge mappings are zero, large runs were cleared where dirty */
+    if (guarded_in_use() && guarded_fits(n, 1))
+        return calloc_guarded(n);
     unsigned class = gr_class_of(n);
     bool clean = false;
     void *p = swap_in(class);
@@ -208,7 +254,7 @@ GR_NOINLINE static void free_other(void *p, unsigned class, const char *call) {
         gr_slow_tick();
     } else if (class) {
         gr_fatal_pointer("invalid free", call, p, "is not the start of a block (inside a large one)");
-    } else if (!gr_huge_free(p)) {
+    } else if (!gr_guarded_free(p, call, __builtin_frame_address(0)) && !gr_huge_free(p)) {
         not_a_block(p, call);
     }
     slow_leave();
@@ -234,7 +280,9 @@ void gr_free_slow(void *p) { gr_free_checked(p, "free"); }
 size_t gr_usable_run(const void *p, unsigned class, const char *call) {
     if (class == CLASS_LARGE && is_large_start(p))
         return gr_large_bytes(p);
-    size_t huge = class ? 0 : gr_huge_bytes(p);
+    size_t room, huge = class ? 0 : gr_guarded_bytes(p, &room, call, __builtin_frame_address(0));
+    if (!huge && !class)
+        huge = gr_huge_bytes(p);
     if (!huge && class)
         gr_fatal_pointer("invalid free", call, p, "is not the start of a block (inside a large one)");
     if (!huge)
@@ -276,7 +324,9 @@ void gr_free_sized_slow(void *p, size_t n, size_t align, const char *call) {
         gr_hardened_free_sized(p, n, align, call);
         return;
     }
-    size_t have = gr_usable(p, call), want = usable_of_request(n, align);
+    size_t have, want = usable_of_request(n, align);
+    if (page_class_of(p) || !gr_guarded_bytes(p, &have, call, __builtin_frame_address(0)))
+        have = gr_usable(p, call);
     /* realloc may have left a huge block where a new one would be large. */
     if (have != want && (want <= SMALL_MAX_BYTES || have != round_up(n, os_page_bytes()) || page_class_of(p)))
         gr_fatal_size(call, p, n, have);
@@ -299,7 +349,14 @@ void *granary_calloc(size_t count, size_t size) {
 
 size_t granary_malloc_usable_size(const void *ptr) { return ptr ? gr_usable(ptr, "malloc_usable_size") : 0; }
 
-void granary_free_sized(void *ptr, size_t size) { api_free_sized(ptr, size, "free_sized"); }
+GR_NOINLINE void gr_free_sized_guarded(void *p, size_t n, const char *call) {
+    if (page_class_of(p))
+        api_free_sized(p, n, call);
+    else
+        gr_free_sized_slow(p, n, 1, call);
+}
+
+void granary_free_sized(void *ptr, size_t size) { api_free_sized_any(ptr, size); }
 
 void granary_free_aligned_sized(void *ptr, size_t alignment, size_t size) {
     gr_free_sized_slow(ptr, size, is_power_of_two(alignment) ? alignment : MIN_ALIGN, "free_aligned_sized");
@@ -313,8 +370,18 @@ void granary_sdallocx(void *ptr, size_t size, int flags) {
 
 const char *granary_version(void) { return "0.1.0"; }
 
-GR_CTOR static void at_load(void) {
+GR_CTOR void gr_load(void) {
+    static bool loaded;
+    if (loaded)
+        return;
+    loaded = true;
     gr_options_read();
     gr_limit_start();
     gr_fork_watch();
+    if (!option_get(OPTION_GUARDS))
+        return;
+    if (HARDENED)
+        gr_warn("ignored, the hardened build has guards of its own: ", "guards", sizeof "guards" - 1);
+    else
+        gr_guarded_start(option_get(OPTION_GUARDS), os_secret());
 }

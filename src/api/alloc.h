@@ -4,6 +4,7 @@
 
 #include "api/hardened.h"
 #include "cache/thread.h"
+#include "page/guarded.h"
 
 /* n > SMALL_MAX_BYTES or an alignment that no class serves. NULL and ENOMEM without memory. */
 void *gr_alloc_large(size_t n, size_t align, bool zero);
@@ -13,6 +14,15 @@ void gr_make_room(size_t more);
 
 /* A block of a class; the magazine was empty. NULL and ENOMEM without memory. */
 void *gr_alloc_class_slow(unsigned class);
+
+/* The same for a request of n bytes, which gets a guarded block if it is one's turn: `page/guarded.h`. */
+void *gr_alloc_class_guarded(unsigned class, size_t n, size_t align);
+
+/* free_sized where there are guarded blocks, which no magazine may hold: the page map is looked at. */
+void gr_free_sized_guarded(void *p, size_t n, const char *call);
+
+/* Reads the options and does what they ask for, once: before main, by whoever's constructor is first. */
+void gr_load(void);
 
 /* calloc's, after the product; realloc's. */
 void *gr_calloc(size_t n);
@@ -54,17 +64,18 @@ GR_INLINE void *api_malloc(size_t n) {
     return GR_LIKELY(p != NULL) ? p : gr_malloc_slow(n);
 }
 
+/* False: p is not of a slab, or the magazine is full, or p was freed last. */
+GR_INLINE bool api_push(void *p) {
+    size_t granule = region_granule(p);
+    return GR_LIKELY(granule < REGION_GRANULES) && GR_LIKELY(cache_push_owner(gr_self, page_class(granule), p));
+}
+
 GR_INLINE void api_free(void *p) {
     if (HARDENED) {
         gr_hardened_free(p, SIZE_UNKNOWN, "free");
         return;
     }
-    size_t granule = region_granule(p);
-    if (GR_UNLIKELY(granule >= REGION_GRANULES)) {
-        gr_free_slow(p);
-        return;
-    }
-    if (GR_UNLIKELY(!cache_push_owner(gr_self, page_class(granule), p)))
+    if (GR_UNLIKELY(!api_push(p)))
         gr_free_slow(p);
 }
 
@@ -87,6 +98,14 @@ GR_INLINE void api_free_sized(void *p, size_t n, const char *call) {
         return;
     }
     gr_free_sized_slow(p, n, 1, call);
+}
+
+/* The same where p may be guarded. */
+GR_INLINE void api_free_sized_any(void *p, size_t n) {
+    if (GR_UNLIKELY(guarded_in_use()))
+        gr_free_sized_guarded(p, n, "free_sized");
+    else
+        api_free_sized(p, n, "free_sized");
 }
 
 #endif

@@ -22,7 +22,7 @@ extern GR_WEAK GR_NORETURN void _ZSt17__throw_bad_allocv(void);
 /* constant after load */
 static struct {
     void *(*replaced_new)(size_t);   /* the program's operator new(size_t), or NULL: it uses ours */
-    void (*replaced_delete)(void *); /* likewise operator delete(void *) */
+    void (*replaced_delete)(void *); /* likewise operator delete(void *); ours: look for guarded blocks */
     new_nothrow *library_nothrow;    /* the C++ library's, behind ours */
     new_nothrow_aligned *library_nothrow_aligned;
 } cxx;
@@ -34,6 +34,7 @@ static void *allocate(size_t n, size_t align) {
 }
 
 GR_NOINLINE static void *new_slow(size_t n, size_t align) {
+    GR_KEEP_FRAME();
     for (;;) {
         void *p = allocate(n, align);
         if (p)
@@ -50,6 +51,7 @@ GR_NOINLINE static void *new_slow(size_t n, size_t align) {
 }
 
 GR_NOINLINE static void *nothrow_slow(size_t n, size_t align, const void *tag) {
+    GR_KEEP_FRAME();
     void *p = cxx.replaced_new && align <= MIN_ALIGN ? NULL : allocate(n, align);
     if (p)
         return p;
@@ -98,9 +100,16 @@ static void delete_nothrow(void *p, const void *tag) {
     delete_any(p);
 }
 
+GR_NOINLINE static void delete_sized_otherwise(void *p, size_t n) {
+    if (cxx.replaced_delete == own_delete)
+        gr_free_sized_guarded(p, n, "operator delete");
+    else
+        cxx.replaced_delete(p);
+}
+
 static void delete_sized(void *p, size_t n) {
     if (GR_UNLIKELY(cxx.replaced_delete != NULL))
-        cxx.replaced_delete(p);
+        delete_sized_otherwise(p, n);
     else
         api_free_sized(p, n, "operator delete");
 }
@@ -145,6 +154,9 @@ void _ZdlPvmSt11align_val_t(void *p, size_t n, size_t align) SAME_AS(delete_size
 void _ZdaPvmSt11align_val_t(void *p, size_t n, size_t align) SAME_AS(delete_sized_aligned);
 
 GR_CTOR static void at_load(void) {
+    gr_load();
+    if (guarded_in_use())
+        cxx.replaced_delete = own_delete;
     if (!_ZSt15get_new_handlerv)
         return; /* no C++ in this process yet */
     if (_Znwm != own_new)

@@ -7,8 +7,10 @@
 #include "central/depot.h"
 #include "os/fatal.h"
 #include "os/options.h"
+#include "os/os.h"
 #include "page/arena.h"
 #include "page/guard.h"
+#include "page/guarded.h"
 #include "page/huge.h"
 #include "page/limit.h"
 #include "page/meta.h"
@@ -20,13 +22,13 @@ static size_t shown_limit(uint64_t bytes) { return bytes == OPTION_NEVER ? 0 : b
 
 void granary_get_stats(struct granary_stats *out) {
     struct arena_totals t = gr_arena_totals();
-    uint64_t cached = 0, huge = gr_huge_total();
+    uint64_t cached = 0, huge = gr_huge_total(), guarded = gr_guarded_pages() * os_page_bytes();
     gr_each_cache(add_cache, &cached);
     for (unsigned class = 1; class <= CLASSES; class ++)
         cached += (uint64_t)gr_depot_depth(class) * gr_classes[class].rounds * class_bytes(class);
     *out = (struct granary_stats){
-        .mapped_bytes = t.mapped * GRANULE_BYTES + huge,
-        .used_bytes = (t.mapped - t.vacant) * GRANULE_BYTES + huge,
+        .mapped_bytes = t.mapped * GRANULE_BYTES + huge + guarded,
+        .used_bytes = (t.mapped - t.vacant) * GRANULE_BYTES + huge + guarded,
         .dirty_bytes = t.vacant_dirty * GRANULE_BYTES,
         .huge_bytes = huge,
         .cached_bytes = cached,

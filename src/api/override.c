@@ -21,7 +21,7 @@ EXPORT void *aligned_alloc(size_t alignment, size_t size) { return granary_align
 EXPORT int posix_memalign(void **out, size_t alignment, size_t size) {
     return granary_posix_memalign(out, alignment, size);
 }
-EXPORT void free_sized(void *ptr, size_t size) { api_free_sized(ptr, size, "free_sized"); }
+EXPORT void free_sized(void *ptr, size_t size) { api_free_sized_any(ptr, size); }
 EXPORT void free_aligned_sized(void *ptr, size_t alignment, size_t size) {
     granary_free_aligned_sized(ptr, alignment, size);
 }

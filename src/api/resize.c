@@ -34,6 +34,26 @@ static void free_any(void *p, const char *call) {
         gr_free_checked(p, call);
 }
 
+/* What misses is left by tail calls: the trace of a guarded block goes on from their frames to the program's. */
+GR_NOINLINE static void *copied_slow(void *p, size_t have, size_t n) {
+    GR_KEEP_FRAME();
+    void *q = api_malloc(n);
+    if (!q) {
+        if (n > have)
+            return NULL;
+        return p; /* a smaller block is not to be had: the old one will do */
+    }
+    memcpy(q, p, n < have ? n : have);
+    api_free(p);
+    return q;
+}
+
+GR_NOINLINE static void *freed_slow(void *p, void *q) {
+    GR_KEEP_FRAME();
+    gr_free_slow(p);
+    return q;
+}
+
 /* A block stays where a new one of n bytes would be of its class: free_sized(p, n) relies on a small block's class being that of
  * its last request. */
 void *gr_realloc(void *p, size_t n, const char *call) {
@@ -54,7 +74,7 @@ void *gr_realloc(void *p, size_t n, const char *call) {
         if (same)
             return same;
     } else if (n <= SMALL_MAX_BYTES) {
-        if (class_bytes(gr_class_of(n)) == have && page_class_of(p) <= CLASSES)
+        if (class_bytes(gr_class_of(n)) == have && page_class_of(p) - 1 < CLASSES) /* a guarded block moves */
             return p;
     } else if (have > SMALL_MAX_BYTES) {
         slow_enter();
@@ -65,15 +85,11 @@ void *gr_realloc(void *p, size_t n, const char *call) {
         if (same)
             return same;
     }
-    void *q = api_malloc(n);
-    if (!q) {
-        if (n > have)
-            return NULL;
-        return p; /* a smaller block is not to be had: the old one will do */
-    }
+    void *q = HARDENED ? NULL : api_pop(n);
+    if (!q)
+        return copied_slow(p, have, n);
     memcpy(q, p, n < have ? n : have);
-    api_free(p);
-    return q;
+    return GR_LIKELY(api_push(p)) ? q : freed_slow(p, q);
 }
 
 void *granary_realloc(void *ptr, size_t size) { return gr_realloc(ptr, size, "realloc"); }

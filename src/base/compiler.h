@@ -19,11 +19,12 @@
 #define GR_LIKELY(x)   __builtin_expect(!!(x), 1)
 #define GR_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
-#define GR_INLINE   static inline __attribute__((always_inline))
-#define GR_NOINLINE __attribute__((noinline))
-#define GR_COLD     __attribute__((noinline, cold))
-#define GR_NORETURN __attribute__((noreturn))
-#define GR_WEAK     __attribute__((weak))
+#define GR_INLINE    static inline __attribute__((always_inline))
+#define GR_NOINLINE  __attribute__((noinline))
+#define GR_COLD      __attribute__((noinline, cold))
+#define GR_UNCHECKED __attribute__((noinline, no_sanitize_address, no_sanitize_thread))
+#define GR_NORETURN  __attribute__((noreturn))
+#define GR_WEAK      __attribute__((weak))
 /* A declaration without it is taken for another library's: the address comes from a table. */
 #define GR_HIDDEN         __attribute__((visibility("hidden")))
 #define GR_EXPORT         __attribute__((visibility("default")))
@@ -35,6 +36,9 @@
 
 /* The loader gives initial-exec variables a fixed offset from the thread pointer: one load, never a call. */
 #define GR_TLS _Thread_local __attribute__((tls_model("initial-exec")))
+
+/* In a function that is between the program and a trace of its calls: it keeps a frame pointer, as if all were compiled so. */
+#define GR_KEEP_FRAME() __asm__ volatile("" : : "r"(__builtin_frame_address(0)))
 
 #define GR_PREFETCH(p) __builtin_prefetch((p), 1, 3)
 

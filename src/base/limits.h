@@ -53,6 +53,10 @@ enum {
     DELAY_BYTES = 32 * 1024,            /* and in bytes, but one block */
     HELD_BACK_RUNS = HARDENED ? 32 : 1, /* large and huge blocks that stay without access after their free */
 
+    GUARDED_SLOTS = 256,      /* the plain build's guarded blocks, live or freed last */
+    GUARDED_MAX_BYTES = 4096, /* of a guarded block: no page is smaller */
+    TRACE_FRAMES = 16,        /* callers that are kept of an allocation, and of a free */
+
     META_CHUNK_BYTES = 64 * 1024, /* step in which records are mapped */
     HUGE_RECORDS = 1 << 16,       /* blocks with mappings of their own; the kernel's map limit is near it */
 

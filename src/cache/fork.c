@@ -5,6 +5,7 @@
 #include "cache/thread.h"
 #include "os/os.h"
 #include "page/guard.h"
+#include "page/guarded.h"
 #include "page/huge.h"
 #include "page/limit.h"
 #include "page/purge.h"
@@ -62,6 +63,7 @@ static void salvage(struct cache *dead, void *survivor) {
 static void repair(void) {
     gr_purge_repair();
     gr_reclaim_repair(gr_self);
+    gr_guarded_repair();
     if (HARDENED) {
         gr_guard_repair();
         if (gr_self->index)

@@ -48,13 +48,19 @@ static void line_begin(struct line *l, const char *what) {
     line_text(l, what);
 }
 
-static void line_call(struct line *l, const char *what, const char *call, const void *p) {
+void line_fatal(struct line *l, const char *what) {
     line_begin(l, what);
     line_text(l, ": ");
+}
+
+void line_call(struct line *l, const char *what, const char *call, const void *p) {
+    line_fatal(l, what);
     line_text(l, call);
     line_text(l, "(");
     line_pointer(l, p);
 }
+
+void gr_abort(void) { abort(); }
 
 GR_NORETURN static void die(struct line *l) {
     line_write(l, STDERR);
@@ -100,8 +106,8 @@ void gr_fatal_size(const char *call, const void *p, size_t size, size_t bytes) {
 
 void gr_fatal_written(const char *what, const void *at, const void *p, size_t bytes) {
     struct line l;
-    line_begin(&l, what);
-    line_text(&l, ": byte ");
+    line_fatal(&l, what);
+    line_text(&l, "byte ");
     line_number(&l, (uint64_t)((const char *)at - (const char *)p));
     line_text(&l, " of the free ");
     line_number(&l, bytes);

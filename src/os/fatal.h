@@ -22,6 +22,11 @@ void line_number(struct line *l, uint64_t n);
 void line_pointer(struct line *l, const void *p);
 void line_write(struct line *l, int fd); /* adds the newline */
 
+/* "granary: FATAL <what>: ", and the same with "<call>(<p>". A report of several lines begins so and ends by gr_abort. */
+void line_fatal(struct line *l, const char *what);
+void line_call(struct line *l, const char *what, const char *call, const void *p);
+GR_COLD GR_NORETURN void gr_abort(void);
+
 /* "granary: FATAL <what>: <call>(<p>) <detail>", then abort. */
 GR_COLD GR_NORETURN void gr_fatal_pointer(const char *what, const char *call, const void *p, const char *detail);
 

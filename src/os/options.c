@@ -32,6 +32,7 @@ static const struct {
     [OPTION_LIMIT_HARD] = {"limit_hard", KIND_BYTES, 1ull << 47, {{"never", OPTION_NEVER}}},
     [OPTION_OOM] = {"oom", KIND_WORD, 0, {{"null", OOM_NULL}, {"abort", OOM_ABORT}}},
     [OPTION_STATS] = {"stats", KIND_NUMBER, 1, {{NULL, 0}}},
+    [OPTION_GUARDS] = {"guards", KIND_NUMBER, 1000000000, {{NULL, 0}}},
 };
 
 static struct word values[OPTION_COUNT] = {
@@ -44,6 +45,7 @@ static struct word values[OPTION_COUNT] = {
     [OPTION_LIMIT_HARD] = {OPTION_NEVER},
     [OPTION_OOM] = {OOM_NULL},
     [OPTION_STATS] = {0},
+    [OPTION_GUARDS] = {0},
 };
 
 extern GR_WEAK const char *granary_conf;

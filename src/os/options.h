@@ -15,6 +15,7 @@
  *   limit_hard    bytes, never           never    beyond so many bytes in use nothing is granted
  *   oom           null, abort            null     what a request that cannot be met comes to
  *   stats         0, 1                   0        print the statistics on stderr when the process exits
+ *   guards        0..1000000000          0        one in so many blocks of up to 4 KiB stands between guard pages; 0: none
  */
 #ifndef OS_OPTIONS_H
 #define OS_OPTIONS_H
@@ -31,6 +32,7 @@ enum option {
     OPTION_LIMIT_HARD,
     OPTION_OOM,
     OPTION_STATS,
+    OPTION_GUARDS,
     OPTION_COUNT
 };
 enum { THP_AUTO, THP_NEVER, THP_ALWAYS };

@@ -88,14 +88,35 @@ void os_join_thread(uint64_t thread);
 void os_wait(const struct half *word, uint32_t seen, unsigned most_ms);
 void os_wake(const struct half *word);
 
-/* The process's number. */
+/* The process's number, and this thread's. */
 uint32_t os_process(void);
+uint32_t os_thread(void);
 
 /* Has `hook(arg)` called when this thread ends. False: the hook could not be placed. One hook in a process. */
 bool os_at_thread_exit(void (*hook)(void *), void *arg);
 
 /* Has `child` called in every child of fork. Takes a lock of libc's: called once, before main. */
 void os_at_fork_child(void (*child)(void));
+
+/* Can the 8 bytes at p be read? False also where the system will not tell. */
+bool os_is_readable(const void *p);
+
+/* The file that code at `at` was loaded from, "" for the program's own, and the address in it. False: there is none, or the system
+ * would need a lock to tell; so it says before os_at_fault was called. */
+bool os_file_of(const void *at, const char **file, uintptr_t *inside);
+
+/* An access without permission. */
+struct os_fault {
+    const void *at;
+    const char *verb; /* "read", "write", or "access" where that is not known */
+    const void *code; /* the instruction; NULL: not known */
+    const void *frame;
+};
+
+/* Has `hook` called, in a signal handler, at each access that faults and which this process then has to answer for: what was to
+ * happen before happens next, a handler that was there or the system's own end. A handler that the program sets later takes this
+ * one's place. Called once, before main. */
+void os_at_fault(void (*hook)(const struct os_fault *));
 
 /* The definition of a symbol that comes after ours; NULL: none, or no dynamic loader. */
 void *os_next_symbol(const char *name);

@@ -4,13 +4,16 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "base/atomic.h"
@@ -273,6 +276,7 @@ void os_wake(const struct half *word) {
 }
 
 uint32_t os_process(void) { return (uint32_t)syscall(SYS_getpid); }
+uint32_t os_thread(void) { return (uint32_t)syscall(SYS_gettid); }
 
 /* The key exists once per process, its number kept plus one: zero means "none yet". */
 static struct half exit_key;
@@ -306,6 +310,94 @@ void os_at_fork_child(void (*child)(void)) {
 #pragma weak dlsym
 
 void *os_next_symbol(const char *name) { return dlsym ? dlsym(RTLD_NEXT, name) : NULL; }
+
+/* ---- for reports ---- */
+
+bool os_is_readable(const void *p) {
+    uint64_t copy;
+    int saved = errno;
+    struct iovec to = {&copy, sizeof copy}, from = {(void *)(uintptr_t)p, sizeof copy};
+    bool readable = syscall(SYS_process_vm_readv, syscall(SYS_getpid), &to, 1L, &from, 1L, 0L) == sizeof copy;
+    errno = saved;
+    return readable;
+}
+
+/* What glibc's _dl_find_object, since 2.35, says of an address. */
+struct found_object {
+    unsigned long long flags;
+    void *start, *end;
+    const struct link_map *map;
+    void *eh_frame;
+    uint64_t reserved[8];
+};
+
+/* constant after os_at_fault */
+static struct {
+    void (*hook)(const struct os_fault *);
+    struct sigaction before;
+    union {
+        void *symbol;
+        int (*call)(const void *, struct found_object *);
+    } find_object;
+} faults;
+
+bool os_file_of(const void *at, const char **file, uintptr_t *inside) {
+    struct found_object found;
+    if (!faults.find_object.symbol || faults.find_object.call(at, &found))
+        return false;
+    *file = found.map->l_name;
+    *inside = (uintptr_t)at - found.map->l_addr;
+    return true;
+}
+
+static struct os_fault fault_of(const siginfo_t *info, const void *context) {
+    const mcontext_t *m = &((const ucontext_t *)context)->uc_mcontext;
+    struct os_fault f = {.at = info->si_addr, .verb = "access"};
+#if defined(__x86_64__)
+    f.verb = m->gregs[REG_ERR] & 2 ? "write" : "read";
+    f.code = (const void *)m->gregs[REG_RIP];
+    f.frame = (const void *)m->gregs[REG_RBP];
+#elif defined(__aarch64__)
+    f.code = (const void *)m->pc;
+    f.frame = (const void *)m->regs[29];
+#else
+    (void)m;
+#endif
+    return f;
+}
+
+/* Without a handler before us the access is made again, without one at all: the core has it as it was. What was sent by kill is
+ * sent again. */
+static void on_fault(int number, siginfo_t *info, void *context) {
+    int saved = errno;
+    bool sent = info->si_code <= 0;
+    if (!sent) {
+        struct os_fault f = fault_of(info, context);
+        faults.hook(&f);
+    }
+    if (faults.before.sa_flags & SA_SIGINFO) {
+        faults.before.sa_sigaction(number, info, context);
+    } else if (faults.before.sa_handler != SIG_DFL && faults.before.sa_handler != SIG_IGN) {
+        faults.before.sa_handler(number);
+    } else if (!sent || faults.before.sa_handler == SIG_DFL) {
+        sigaction(number, &faults.before, NULL);
+        if (sent)
+            syscall(SYS_tgkill, syscall(SYS_getpid), syscall(SYS_gettid), number);
+    }
+    errno = saved;
+}
+
+void os_at_fault(void (*hook)(const struct os_fault *)) {
+    int saved = errno;
+    faults.hook = hook;
+    faults.find_object.symbol = os_next_symbol("_dl_find_object");
+    if (sigaction(SIGSEGV, NULL, &faults.before) == 0) {
+        struct sigaction ours = {.sa_sigaction = on_fault, .sa_mask = faults.before.sa_mask};
+        ours.sa_flags = SA_SIGINFO | SA_ONSTACK | (faults.before.sa_flags & (SA_NODEFER | SA_RESTART));
+        sigaction(SIGSEGV, &ours, NULL);
+    }
+    errno = saved;
+}
 
 void os_write(int fd, const char *text, size_t bytes) {
     int saved = errno;
