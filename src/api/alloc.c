@@ -98,22 +98,39 @@ static void *refill_with(struct cache *self, unsigned class, bool want_clean, bo
     return p;
 }
 
-GR_INLINE void *pop_loaded_or_spare(struct cache *self, unsigned class) {
-    class = cache_class_here(self, class); /* the caller may not have known its shard: it was born just now */
-    void *p = cache_pop_owner(self, class);
-    return p ? p : gr_cache_pop_spare(self, class);
+/* One in many of the blocks that magazines are filled with is a guarded one. A miss counts for as many as it is about to bring; is it
+ * one's turn? */
+GR_INLINE bool guarded_is_due(uint32_t brings) {
+    if (GR_UNLIKELY(!gr_until_guarded))
+        gr_until_guarded = (int32_t)gr_guarded_draw();
+    if (GR_LIKELY(gr_until_guarded > (int32_t)brings)) {
+        gr_until_guarded -= (int32_t)brings;
+        return false;
+    }
+    if (gr_until_guarded > 0)
+        gr_until_guarded = -gr_until_guarded;
+    return true;
 }
 
-/* The cheap half of a miss: the spare is full. NULL: it is not. */
-GR_NOINLINE static void *swap_in(unsigned class) {
+/* The cheap half of a miss: the spare is full. NULL: it is not, or a guarded block is due. */
+GR_INLINE void *swap(unsigned class, bool counted) {
     slow_enter();
     struct cache *self = thread_cache();
     void *p = NULL;
-    if (GR_LIKELY(self != NULL))
-        p = pop_loaded_or_spare(self, class);
+    if (GR_LIKELY(self != NULL)) {
+        class = cache_class_here(self, class); /* the caller may not have known its shard: it was born just now */
+        if (!counted || !guarded_is_due(self->own[class].rounds)) {
+            p = cache_pop_owner(self, class);
+            if (!p)
+                p = gr_cache_pop_spare(self, class);
+        }
+    }
     slow_leave();
     return p;
 }
+
+GR_NOINLINE static void *swap_in(unsigned class) { return swap(class, false); }
+GR_NOINLINE static void *swap_in_counted(unsigned class) { return swap(class, true); }
 
 GR_NOINLINE static void *refill(unsigned class, bool want_clean, bool *clean) {
     slow_enter();
@@ -134,51 +151,46 @@ GR_NOINLINE static void *refill(unsigned class, bool want_clean, bool *clean) {
     return p;
 }
 
-void *gr_alloc_class_slow(unsigned class) {
-    bool clean;
-    void *p = swap_in(class);
-    return p ? p : refill(class, false, &clean);
-}
-
-/* ---- guarded blocks: one in many of those that magazines are filled with ---- */
-
-/* Its turn has come, or none was drawn yet. NULL: no slot is free. Between slow_enter and slow_leave. */
-GR_COLD static void *guarded_now(unsigned class, size_t n, size_t align, uint32_t blocks, const void *frame) {
-    uint32_t early = gr_until_guarded, left = early + gr_guarded_draw();
-    void *p = early ? gr_guarded_alloc(n, align, class_bytes(class), frame) : NULL;
-    if (p)
-        blocks = 1; /* the others are not brought, and come with the next miss */
-    gr_until_guarded = left > blocks ? left - blocks : 1;
+/* A guarded block, if it is one's turn. In it the trace begins: what called it has left by a tail call. NULL: it is not,
+ * or no slot is free. */
+static void *guarded(unsigned class, size_t n, size_t align, const void *frame) {
+    int32_t early = -gr_until_guarded;
+    if (early <= 0)
+        return NULL;
+    slow_enter();
+    void *p = gr_guarded_alloc(n, align, class_bytes(class), frame);
+    /* The blocks that it was to come among come with the next miss. */
+    gr_until_guarded = (int32_t)gr_guarded_draw() + early - 1;
+    slow_leave();
     return p;
 }
 
-/* gr_alloc_class_slow, but that each miss counts for as many blocks as it is about to bring. */
-static void *alloc_counted(unsigned class, size_t n, size_t align, bool *clean, const void *frame) {
-    slow_enter();
-    struct cache *self = thread_cache();
-    uint32_t blocks = self ? self->own[cache_class_here(self, class)].rounds : 1;
-    void *p = NULL;
-    *clean = false;
-    if (GR_LIKELY(gr_until_guarded > blocks))
-        gr_until_guarded -= blocks;
-    else
-        *clean = (p = guarded_now(class, n, align, blocks, frame)) != NULL;
-    if (!p && self)
-        p = pop_loaded_or_spare(self, class);
-    slow_leave();
-    return p ? p : refill(class, false, clean);
+GR_NOINLINE static void *refill_guarded(unsigned class, size_t n, size_t align) {
+    bool clean;
+    void *p = guarded(class, n, align, __builtin_frame_address(0));
+    return p ? p : refill(class, false, &clean);
 }
 
 GR_NOINLINE void *gr_alloc_class_guarded(unsigned class, size_t n, size_t align) {
-    bool clean;
-    return alloc_counted(class, n, align, &clean, __builtin_frame_address(0));
+    void *p = swap_in_counted(class);
+    return p ? p : refill_guarded(class, n, align);
 }
 
 GR_NOINLINE static void *calloc_guarded(size_t n) {
     unsigned class = gr_class_of(n);
-    bool clean;
-    void *p = alloc_counted(class, n, 1, &clean, __builtin_frame_address(0));
+    bool clean = false;
+    void *p = swap_in_counted(class), *q = p ? NULL : guarded(class, n, 1, __builtin_frame_address(0));
+    if (q)
+        return q;
+    if (!p)
+        p = refill(class, n >= CLEAN_FROM_BYTES, &clean);
     return p && !clean ? memset(p, 0, class_bytes(class)) : p;
+}
+
+void *gr_alloc_class_slow(unsigned class) {
+    bool clean;
+    void *p = swap_in(class);
+    return p ? p : refill(class, false, &clean);
 }
 
 void *gr_malloc_slow(size_t n) {
@@ -187,7 +199,8 @@ void *gr_malloc_slow(size_t n) {
     unsigned class = gr_class_of(n);
     if (n > STEPPED_MAX_BYTES) {
         void *p = cache_pop_owner(gr_self, class);
-        return p ? p : gr_alloc_class_slow(class);
+        if (p)
+            return p;
     }
     if (guarded_in_use() && guarded_fits(n, 1))
         return gr_alloc_class_guarded(class, n, 1);

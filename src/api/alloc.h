@@ -15,7 +15,7 @@ void gr_make_room(size_t more);
 /* A block of a class; the magazine was empty. NULL and ENOMEM without memory. */
 void *gr_alloc_class_slow(unsigned class);
 
-/* The same for a request of n bytes, which gets a guarded block if it is one's turn: `page/guarded.h`. */
+/* The same where blocks are guarded, for a request that one fits. */
 void *gr_alloc_class_guarded(unsigned class, size_t n, size_t align);
 
 /* free_sized where there are guarded blocks, which no magazine may hold: the page map is looked at. */

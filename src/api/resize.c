@@ -37,14 +37,14 @@ static void free_any(void *p, const char *call) {
 /* What misses is left by tail calls: the trace of a guarded block goes on from their frames to the program's. */
 GR_NOINLINE static void *copied_slow(void *p, size_t have, size_t n) {
     GR_KEEP_FRAME();
-    void *q = api_malloc(n);
+    void *q = HARDENED ? gr_hardened_malloc(n) : gr_malloc_slow(n);
     if (!q) {
         if (n > have)
             return NULL;
         return p; /* a smaller block is not to be had: the old one will do */
     }
     memcpy(q, p, n < have ? n : have);
-    api_free(p);
+    free_any(p, "free");
     return q;
 }
 

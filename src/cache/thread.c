@@ -11,7 +11,7 @@ struct cache gr_nobody = {.top = {[0 ... CLASS_SLOTS - 1] = no_rounds}, .class_b
 struct cache gr_departed = {.top = {[0 ... CLASS_SLOTS - 1] = no_rounds}, .class_by_16 = CLASS_BY_16};
 GR_TLS struct cache *gr_self = &gr_nobody;
 GR_TLS volatile int gr_inside;
-GR_TLS uint32_t gr_until_guarded;
+GR_TLS int32_t gr_until_guarded;
 
 static struct ref chunks[META_CHUNKS];
 static struct meta_pool caches = META_POOL(CACHE_BYTES, chunks);

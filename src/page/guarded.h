@@ -51,7 +51,7 @@ GR_INLINE bool guarded_in_use(void) { return word_peek(&gr_guarded_one_in) != 0;
  * main. */
 void gr_guarded_start(uint64_t one_in, uint64_t seed);
 
-/* Up to and with which block none is guarded: at least 1, one_in in the mean. */
+/* Which block is the next to be guarded: at least 1, one_in in the mean. */
 uint32_t gr_guarded_draw(void);
 
 /* May a block of n bytes be guarded? */
