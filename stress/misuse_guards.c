@@ -236,7 +236,7 @@ static const char *call_in(const char *heading, uintptr_t from) {
     for (const char *line = strchr(heading, '\n'); line && strncmp(line + 1, "granary:     0x", 15) == 0;
          line = strchr(line + 1, '\n')) {
         uintptr_t at = (uintptr_t)strtoull(line + 14, NULL, 16);
-        if (at > from && at < from + LONGEST)
+        if (at >= from && at < from + LONGEST)
             return line;
     }
     return NULL;
