@@ -116,6 +116,7 @@ struct granary_stats {
     size_t threads;          /* caches alive */
     size_t limit_soft_bytes; /* near it idle memory goes back first; 0: none */
     size_t limit_hard_bytes; /* for used and dirty together; 0: none */
+    size_t purge_turn_bytes; /* the most that went back in one turn of purging what is old; 4 MiB is the bound */
 };
 GRANARY_EXPORT void granary_get_stats(struct granary_stats *out) GRANARY_NOTHROW;
 

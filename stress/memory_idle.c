@@ -3,12 +3,14 @@
  *
  * A clock ends a wait that is in vain; it does not judge.
  */
-/* test: sanitize=off timeout=300 serial=on wrap=pthread_create */
+/* test: sanitize=off timeout=300 serial=on wrap=pthread_create,madvise */
 #include "semantics_calls.h"
+
+#include <stdatomic.h>
 
 #include "os/options.h"
 
-enum { BLOCKS = 400 * 1000, WAIT_SECONDS = 60, THREADS = 64 };
+enum { BLOCKS = 400 * 1000, WAIT_SECONDS = 60 };
 
 static void *blocks[BLOCKS];
 
@@ -109,8 +111,9 @@ static int some_kept(void *unused) {
 }
 
 static pthread_barrier_t worked;
+static size_t threads;
 static void *work_and_sleep(void *index) {
-    size_t each = BLOCKS / THREADS, from = (size_t)(uintptr_t)index * each;
+    size_t each = BLOCKS / threads, from = (size_t)(uintptr_t)index * each;
     for (int round = 0; round < 2; round++) { /* the second time its tops end where they were */
         burst(from, from + each);
         let_go(from, from + each, 0);
@@ -123,22 +126,54 @@ static void *work_and_sleep(void *index) {
     return NULL;
 }
 
-static int idle_threads(void *unused) {
-    (void)unused;
+static int idle_threads(void *count) {
+    threads = (size_t)(uintptr_t)count;
     if (GRANARY_HARDENED) /* whose magazines and held-back blocks are not taken from: docs/hardened.md */
         return 0;
     pthread_t thread;
     int failed = 0;
     start();
-    pthread_barrier_init(&worked, NULL, THREADS + 1);
-    for (size_t i = 0; i < THREADS; i++)
+    pthread_barrier_init(&worked, NULL, (unsigned)threads + 1);
+    for (size_t i = 0; i < threads; i++)
         must(pthread_create(&thread, NULL, work_and_sleep, (void *)i) == 0);
     for (int round = 0; round < 2; round++) {
         pthread_barrier_wait(&worked);
-        failed |= rests_at(before + 8 * MIB + THREADS * (size_t)40 * KIB); /* stacks, records and magazines */
+        failed |= rests_at(before + 8 * MIB + threads * 40 * KIB); /* stacks, records and magazines */
         pthread_barrier_wait(&worked);
     }
     return failed;
+}
+
+/* Turns are bounded in bytes, and while there is a keeper nobody else waits for one. */
+static _Thread_local unsigned purges_here;
+static _Atomic size_t longest_purge;
+int __real_madvise(void *at, size_t bytes, int advice);
+int __wrap_madvise(void *at, size_t bytes, int advice);
+int __wrap_madvise(void *at, size_t bytes, int advice) {
+    purges_here += advice == MADV_DONTNEED;
+    for (size_t most = longest_purge; advice == MADV_DONTNEED && bytes > most;)
+        if (atomic_compare_exchange_weak(&longest_purge, &most, bytes))
+            break;
+    return __real_madvise(at, bytes, advice);
+}
+
+static int purge_by_keeper(void *unused) {
+    (void)unused;
+    struct granary_stats stats;
+    start();
+    burst(0, BLOCKS);
+    let_go(0, BLOCKS, 0);
+    double deadline = seconds_now() + WAIT_SECONDS;
+    do {
+        usleep(10 * 1000);
+        granary_free(granary_malloc(300000)); /* a slow path each */
+        granary_get_stats(&stats);
+    } while (stats.dirty_bytes > 8 * MIB && seconds_now() < deadline);
+    must(stats.dirty_bytes <= 8 * MIB);
+    must(stats.purge_turn_bytes > 0 && stats.purge_turn_bytes <= 4 * MIB);
+    must(longest_purge <= 4 * MIB);
+    must(purges_here == 0 || GRANARY_HARDENED); /* where a freed large block keeps no page */
+    return 0;
 }
 
 /* ---- the housekeeping thread ---- */
@@ -304,7 +339,9 @@ static int ends_and_comes_back(void *unused) {
 
 IN_CHILD(rests_when_all_is_freed, all_freed, NULL)
 IN_CHILD(rests_at_its_pages_when_some_is_kept, some_kept, NULL)
-IN_CHILD(rests_while_threads_sleep, idle_threads, NULL)
+IN_CHILD(rests_while_64_threads_sleep, idle_threads, (void *)64)
+IN_CHILD(rests_while_1000_threads_sleep, idle_threads, (void *)1000)
+IN_CHILD(callers_do_not_purge, purge_by_keeper, NULL)
 IN_CHILD(no_thread_below_32_mib, none_below_32_mib, NULL)
 IN_CHILD(no_thread_without_housekeeping, none_with, "housekeeping:0")
 IN_CHILD(no_thread_without_purging, none_with, "purge_ms:never")
@@ -320,7 +357,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rests_when_all_is_freed),
         cmocka_unit_test(rests_at_its_pages_when_some_is_kept),
-        cmocka_unit_test(rests_while_threads_sleep),
+        cmocka_unit_test(rests_while_64_threads_sleep),
+        cmocka_unit_test(rests_while_1000_threads_sleep),
+        cmocka_unit_test(callers_do_not_purge),
         cmocka_unit_test(no_thread_below_32_mib),
         cmocka_unit_test(no_thread_without_housekeeping),
         cmocka_unit_test(no_thread_without_purging),

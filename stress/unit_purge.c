@@ -148,6 +148,7 @@ static void purge_bounded_in_one_turn_and_goes_on(void **state) {
             pass(PURGE_TICK_MS);
         assert_true(++polls <= COUNT / PURGE_TURN_GRANULES + 3);
     }
+    assert_int_equal(gr_purged_most_once(), PURGE_TURN_GRANULES);
 }
 
 static void purge_all_keeps_what_it_is_told(void **state) {

@@ -37,6 +37,7 @@ void granary_get_stats(struct granary_stats *out) {
         .threads = gr_threads_alive(),
         .limit_soft_bytes = shown_limit(gr_limit_soft()),
         .limit_hard_bytes = shown_limit(gr_limit_hard()),
+        .purge_turn_bytes = gr_purged_most_once() * GRANULE_BYTES,
     };
 }
 
@@ -47,8 +48,9 @@ static const struct {
 } fields[] = {
 #define FIELD(f)                                                                                                       \
     { #f, offsetof(struct granary_stats, f) }
-    FIELD(mapped_bytes),   FIELD(used_bytes),   FIELD(dirty_bytes), FIELD(huge_bytes),       FIELD(cached_bytes),
-    FIELD(metadata_bytes), FIELD(purged_bytes), FIELD(threads),     FIELD(limit_soft_bytes), FIELD(limit_hard_bytes),
+    FIELD(mapped_bytes),     FIELD(used_bytes),       FIELD(dirty_bytes),      FIELD(huge_bytes),
+    FIELD(cached_bytes),     FIELD(metadata_bytes),   FIELD(purged_bytes),     FIELD(threads),
+    FIELD(limit_soft_bytes), FIELD(limit_hard_bytes), FIELD(purge_turn_bytes),
 #undef FIELD
 };
 enum { FIELDS = sizeof fields / sizeof *fields };

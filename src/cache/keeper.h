@@ -3,7 +3,7 @@
  * PURPOSE     Slow paths give memory back as they go; a process that makes no calls has none. So a heap that has grown to
  *             KEEPER_FROM_GRANULES in use gets a thread of ours. Twice a second it empties the caches of threads that did not
  *             use them, the depots of classes that nobody asked, gives back the pages that lie wholly in free blocks of such
- *             classes, and purges vacant runs that have aged. When there is nothing left to do it sleeps until somebody takes
+ *             classes, and purges vacant runs that have aged, which slow paths then leave to it. When there is nothing left to do it sleeps until somebody takes
  *             a slow path; when the heap has become small, it ends.
  *
  * INVARIANTS
@@ -52,6 +52,9 @@ GR_INLINE void keeper_poll(void) {
                     gr_granules_mapped() >= KEEPER_FROM_GRANULES))
         gr_keeper_consider();
 }
+
+/* The keeper looks twice a second at what is to be purged: nobody else need wait for that. */
+GR_INLINE bool keeper_is_awake(void) { return half_load_relaxed(&gr_keeper) == KEEPER_AWAKE; }
 
 /* At the end of slow paths: there may be something to do. */
 GR_INLINE void keeper_wake(void) {

@@ -9,7 +9,8 @@
 static struct {
     /* any thread reads, the purger writes */
     GR_LINE struct word tick;
-    struct word purged; /* granules */
+    struct word purged;    /* granules */
+    struct word most_once; /* granules, in one turn of gr_purge_poll */
     /* any thread writes */
     struct half busy;
     struct word freed; /* granules, in large blocks */
@@ -20,6 +21,7 @@ static struct {
 
 uint8_t gr_purge_tick(void) { return (uint8_t)word_load_relaxed(&purge.tick); }
 uint64_t gr_purged(void) { return word_load_relaxed(&purge.purged); }
+uint64_t gr_purged_most_once(void) { return word_load_relaxed(&purge.most_once); }
 void gr_purge_repair(void) { half_store_relaxed(&purge.busy, 0); }
 
 static bool begin(void) {
@@ -95,8 +97,11 @@ bool gr_purge_poll(uint64_t now_ms) {
         return false;
     /* Runs are stamped with the last tick that anybody saw: against that one they have an age, and what was freed since, however
      * long ago that tick is, has none yet. */
+    uint64_t before = gr_purged();
     bool more =
         gr_vacant_dirty() && sweep(word_load_relaxed(&purge.tick), delay / PURGE_TICK_MS, PURGE_TURN_GRANULES, false);
+    if (gr_purged() - before > gr_purged_most_once())
+        word_store_relaxed(&purge.most_once, gr_purged() - before);
     word_store_relaxed(&purge.tick, more ? now - 1 : now); /* not done: the next slow path goes on */
     end();
     return more;

@@ -1,7 +1,8 @@
 /* page/purge.h -- when free memory goes back to the system.
  *
- * PURPOSE     A policy with a clock. Granules carry the tick in which they became vacant; on slow paths, at most once a
- *             tick, those that have been vacant and dirty for purge_ms are purged, a bounded number in one turn.
+ * PURPOSE     A policy with a clock. Granules carry the tick in which they became vacant; at most once a tick those that
+ *             have been vacant and dirty for purge_ms are purged, a bounded number in one turn: by the keeper while it is
+ *             awake, else on slow paths.
  *
  * INVARIANTS
  *   one-purger  At most one thread purges; the others go on without it.
@@ -28,7 +29,7 @@
 /* The tick of now as far as anybody looked: what gr_run_free stamps. */
 uint8_t gr_purge_tick(void);
 
-/* Called on slow paths with the time: purges what is due, at most once a tick. True: more is due at once. */
+/* Called with the time: purges what is due, at most once a tick. True: more is due at once. */
 bool gr_purge_poll(uint64_t now_ms);
 
 /* A large block of so many granules was freed: each 16 GiB of them, what lies vacant with little of it in memory is purged. */
@@ -37,8 +38,9 @@ void gr_purge_freed(size_t granules);
 /* Purges every vacant dirty granule but `keep` of them. Returns how many were purged. */
 uint64_t gr_purge_all(uint64_t keep);
 
-/* Granules purged since the start. */
+/* Granules purged since the start, and the most in one turn of what has aged. */
 uint64_t gr_purged(void);
+uint64_t gr_purged_most_once(void);
 
 /* After fork: the purger may have vanished. */
 void gr_purge_repair(void);
