@@ -1,5 +1,5 @@
 """redis: a benchmark of every type; keys checked around BGSAVE, BGREWRITEAOF, lazy frees, a restart and io
-threads."""
+threads; memory that comes home when all keys are gone, and what a child that saves copies."""
 import re
 import signal
 import socket
@@ -13,6 +13,15 @@ NEEDS = ("redis-server", "redis-benchmark")
 PROVEN = ("redis-server", "redis-benchmark")
 MEASURED = ("redis-server",)
 KEYS = 12000
+FILL_MIB = 96
+FILL = """local bytes, key = 0, tonumber(ARGV[1])
+while bytes < 16 * 1048576 do
+  local size = 16 + key * 7919 % 8000
+  redis.call('SET', 'fill:' .. key, string.rep('x', size))
+  bytes, key = bytes + size, key + 1
+end
+return key"""
+REST_SECONDS = 20
 
 
 class Client:
@@ -137,6 +146,45 @@ def other_types(client):
     return f"{checksum} {said} {client.one('DBSIZE')}"
 
 
+def save(client):
+    """A child writes the dump; the KiB that were copied for it, by redis's own count."""
+    client.one("BGSAVE")
+    wait_for(client, "rdb_bgsave_in_progress", "rdb_last_bgsave_status")
+    return int(client.info("rdb_last_cow_size")) >> 10
+
+
+def fill_and_flush(server, client, mib):
+    """KiB: resident at the start, when it is full and when it has been empty for REST_SECONDS at most; copied for a child
+    that saves."""
+    key, start = 0, harness.status_kib(server.pid, "VmRSS")
+    for _ in range(mib // 16):
+        key = client.one("EVAL", FILL, 0, key)
+    copied, full = save(client), harness.status_kib(server.pid, "VmRSS")
+    client.one("FLUSHALL")
+    end = time.monotonic() + REST_SECONDS
+    while True:
+        rest = harness.status_kib(server.pid, "VmRSS")
+        if home(start, rest) or time.monotonic() > end:
+            return start, full, rest, copied
+        time.sleep(0.2)
+
+
+def home(start, rest):
+    return rest <= start * 1.25 + 8192
+
+
+def comes_home(run):
+    """Only with the library under test: others keep what they like."""
+    if run.allocator.path is None:
+        return
+    server = serve(run)
+    start, full, rest, copied = fill_and_flush(server, Client(server.port, run), FILL_MIB)
+    server.stop()
+    run.want(full > start + (FILL_MIB << 10), f"{full} KiB of {FILL_MIB} MiB in keys")
+    run.want(home(start, rest), f"{start} KiB at the start, {full} full, {rest} at rest")
+    run.want(copied <= full // 64 + 2048, f"{copied} KiB copied for a child that saves {full}")
+
+
 def benchmark(run, server, requests, rows, tests):
     said = run.generate(
         f"redis-benchmark -p {server.port} -n {requests} -r 5000 -d 300 -P 8 -c 30 --threads 2 --csv -t {tests}"
@@ -186,6 +234,7 @@ def work(run):
     benchmark(run, server, 1500, 3, "set,get,mset")
     server.check_maps()
     server.stop(signal.SIGINT)
+    comes_home(run)
     return "\n".join(lines)
 
 
