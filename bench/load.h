@@ -84,6 +84,7 @@ static struct load {
     uint64_t ops, live, seed;
     size_t min_size, max_size;
     double scale, rest_seconds;
+    bool rested;           /* the shape did it by itself, while its workers lived */
     bool count_children;   /* CPU and faults of child processes belong to the run */
     uint64_t peak_kib;     /* not zero: the shape measured it by itself */
     void (*summary)(void); /* called in main after the measured part: the place for load_note() */
@@ -123,7 +124,7 @@ static inline void load_note_list(const char *name, const uint64_t *list, uint64
     }
 }
 
-/* A number that the result line carries beside the usual ones. Main only. */
+/* A number that the result line carries beside the usual ones. Main, or one worker while all others wait for it. */
 static inline void load_note(const char *name, uint64_t value) { load_note_list(name, NULL, value); }
 
 static inline bool load_mode_is(const char *name) { return strcmp(load.shape->modes[load.mode].name, name) == 0; }
@@ -355,6 +356,14 @@ static inline const char *load_malloc_file(void) {
     return strpbrk(info.dli_fname, "\"\\") ? "?" : info.dli_fname;
 }
 
+/* Nothing for a while, then what is resident. By main, or by one worker while all others wait for it. */
+static inline void load_rest(void) {
+    load_note("idle_from_ms", (uint64_t)(load_clock() * 1e3));
+    usleep((useconds_t)(load.rest_seconds * 1e6));
+    load_note("rest_kib", load_status_kib("VmRSS"));
+    load.rested = true;
+}
+
 /* Runs the body in every worker, each with `slots` words of its own, and prints the result line. Returns
  * main's status. */
 static inline int load_run(void (*body)(struct worker *), uint64_t slots) {
@@ -384,10 +393,8 @@ static inline int load_run(void (*body)(struct worker *), uint64_t slots) {
     struct load_usage after = load_usage_now();
     uint64_t peak_kib = load.peak_kib ? load.peak_kib : load_status_kib("VmHWM");
 
-    if (load.rest_seconds > 0) {
-        usleep((useconds_t)(load.rest_seconds * 1e6));
-        load_note("rest_kib", load_status_kib("VmRSS"));
-    }
+    if (load.rest_seconds > 0 && !load.rested)
+        load_rest();
     if (load.summary)
         load.summary();
     uint64_t made = 0, dropped = 0, bad = 0;

@@ -6,16 +6,18 @@
  * free. It reports the calls that took longer than 10 us and 1 ms and the longest, without those in which the
  * thread was switched out or a page was touched for the first time, and how many calls took how long: malloc_ns
  * and free_ns are counts by nanoseconds, a bucket each below 8, then four to each power of two. Its seconds are
- * not the allocator's.
+ * not the allocator's. And purge: latency, while 256 MiB that were used and freed just before, four times in
+ * the run, go back to the system, if the allocator gives them back.
  */
 #include "load.h"
 
 enum { BLOCKS_MIN = 50, BLOCKS_MAX = 200, STRING_STEPS = 6, SLOW_NS = 10 * 1000, STALL_NS = 1000 * 1000 };
 enum { BUCKETS = 256 }; /* of any 64-bit time */
+enum { BURSTS = 4, BURST_BLOCKS = 16384, BURST_BYTES = 16 * 1024 };
 
 static const struct load_shape shape = {
     .name = "request",
-    .modes = {{"plain", 50000, 1}, {"latency", 5000, 1}},
+    .modes = {{"plain", 50000, 1}, {"latency", 5000, 1}, {"purge", 10000, 1}},
     .live = 20000,
     .min_size = 16,
     .max_size = 4096,
@@ -122,9 +124,23 @@ static void request(struct worker *w, void **session, uint64_t kept) {
     }
 }
 
+/* Something big came and went. Not timed. */
+static void burst(struct worker *w, void **block) {
+    unsigned n = BURST_BLOCKS / load.threads;
+    for (unsigned i = 0; i < n; i++) {
+        block[i] = block_make(w, BURST_BYTES);
+        block_touch(block[i], 0, BURST_BYTES);
+    }
+    for (unsigned i = 0; i < n; i++)
+        block_clear(w, &block[i]);
+}
+
 static void serve(struct worker *w) {
-    for (uint64_t i = 0; i < w->ops; i++)
+    for (uint64_t i = 0; i < w->ops; i++) {
+        if (load_mode_is("purge") && i % (w->ops / BURSTS + 1) == 0)
+            burst(w, w->slots + w->live);
         request(w, w->slots, w->live);
+    }
     for (uint64_t i = 0; i < w->live; i++)
         block_clear(w, &w->slots[i]);
 }
@@ -152,9 +168,10 @@ static void summary(void) {
 
 int main(int argc, char **argv) {
     load_parse(argc, argv, &shape);
-    if (load_mode_is("latency")) {
+    bool purge = load_mode_is("purge");
+    if (purge || load_mode_is("latency")) {
         latencies = load_pages(load.threads * sizeof *latencies);
         load.summary = summary;
     }
-    return load_run(serve, load.live / load.threads + 1);
+    return load_run(serve, load.live / load.threads + 1 + (purge ? BURST_BLOCKS / load.threads : 0));
 }

@@ -1,9 +1,10 @@
 /* load_rest.c -- what a process holds when the load is over: a burst to 1 GiB, frees at random, then nothing.
  *
  * An op is a MiB. Modes: all (everything is freed), kept (a random 5 % stays), cold_all and cold_kept (the
- * same, in a process with 1000 threads that allocated a little and sleep). --rest, 10 seconds unless given,
- * is how long it waits. Then rest_kib is what is resident; live_kib and page_kib are the bytes in blocks
- * alive and in the distinct pages that hold them; harness_kib is this program's own part.
+ * same, in a process with 1000 threads that allocated a little and sleep), stay_all and stay_kept (the threads of the
+ * burst live on and sleep, caches and all). --rest, 10 seconds unless given, is how long it waits. Then rest_kib is what
+ * is resident; live_kib and page_kib are the bytes in blocks alive and in the distinct pages that hold them; start_kib
+ * was resident before the burst, with all threads started; harness_kib is this program's own part of it.
  */
 #include "load.h"
 
@@ -11,12 +12,20 @@ enum { SLEEPERS = 1000, SLEEPER_BLOCKS = 20, STACK_BYTES = 64 * 1024, KEPT_PERCE
 
 static const struct load_shape shape = {
     .name = "rest",
-    .modes = {{"all", 1024, 1}, {"kept", 1024, 1}, {"cold_all", 1024, 1}, {"cold_kept", 1024, 1}},
+    .modes = {{"all", 1024, 1},
+              {"kept", 1024, 1},
+              {"cold_all", 1024, 1},
+              {"cold_kept", 1024, 1},
+              {"stay_all", 1024, 1},
+              {"stay_kept", 1024, 1}},
     .min_size = 16,
     .max_size = 8192, /* log-uniform: 1.3 KiB on average, more than BLOCK_BYTES_LEAST */
 };
 
-static pthread_barrier_t asleep;
+static pthread_barrier_t asleep, together; /* the sleepers and main; the workers */
+static uint64_t start_kib;
+
+static bool mode_is_one_of(const char *one, const char *two) { return load_mode_is(one) || load_mode_is(two); }
 
 static uint64_t blocks_at_most(void) { return (load.ops << 20) / load.threads / BLOCK_BYTES_LEAST + 1; }
 
@@ -52,19 +61,30 @@ static void start_sleepers(void) {
  * slots. */
 static void burst(struct worker *w) {
     uint64_t n = 0;
+    pthread_barrier_wait(&together);
+    if (w->id == 0)
+        start_kib = load_status_kib("VmRSS");
+    pthread_barrier_wait(&together);
     for (uint64_t bytes = 0; bytes < w->ops << 20 && n < blocks_at_most(); n++) {
         size_t size = load_size(w);
         w->slots[n] = block_make(w, size);
         block_touch(w->slots[n], 0, size);
         bytes += size;
     }
-    bool keep = load_mode_is("kept") || load_mode_is("cold_kept");
+    pthread_barrier_wait(&together);
+    bool keep = mode_is_one_of("kept", "cold_kept") || load_mode_is("stay_kept");
     for (uint64_t stay = keep ? n * KEPT_PERCENT / 100 : 0; n > stay; n--) {
         void **gone = &w->slots[load_below(w, n)];
         block_drop(w, *gone);
         *gone = w->slots[n - 1];
         w->slots[n - 1] = NULL;
     }
+    if (!mode_is_one_of("stay_all", "stay_kept"))
+        return;
+    pthread_barrier_wait(&together);
+    if (w->id == 0)
+        load_rest();
+    pthread_barrier_wait(&together);
 }
 
 static int compare_pages(const void *a, const void *b) {
@@ -92,6 +112,7 @@ static void summary(void) {
         distinct += i == 0 || page[i] != page[i - 1];
     load_note("live_kib", live_bytes >> 10);
     load_note("page_kib", distinct * (LOAD_PAGE_BYTES / 1024));
+    load_note("start_kib", start_kib);
     load_note("harness_kib", blocks_at_most() * load.threads * sizeof(void *) >> 10);
 }
 
@@ -100,7 +121,8 @@ int main(int argc, char **argv) {
     if (load.rest_seconds == 0)
         load.rest_seconds = 10;
     load.summary = summary;
-    if (load_mode_is("cold_all") || load_mode_is("cold_kept"))
+    pthread_barrier_init(&together, NULL, load.threads);
+    if (mode_is_one_of("cold_all", "cold_kept"))
         start_sleepers();
     return load_run(burst, blocks_at_most());
 }

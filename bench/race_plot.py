@@ -18,6 +18,12 @@ def bucket_floor(i):
     return i if i < 8 else (i % 4 + 4) << (i // 4 - 1)
 
 
+def look_of(names, name, ours):
+    i = names.index(name)
+    return {'color': COLOURS[i % len(COLOURS)], 'marker': MARKERS[i % len(MARKERS)],
+            'linestyle': STYLES[i % len(STYLES)], 'linewidth': 2.0 if name == ours else 1.2, 'zorder': 3 if name == ours else 2}
+
+
 class Report:
     def __init__(self, folder):
         with open(os.path.join(folder, 'report.json'), encoding='utf-8') as f:
@@ -31,10 +37,7 @@ class Report:
         self.cells = {(row['group'] or row['row'], row['threads']): row for row in self.rows}
 
     def look(self, name):
-        i = self.names.index(name)
-        ours = name == self.ours
-        return {'color': COLOURS[i % len(COLOURS)], 'marker': MARKERS[i % len(MARKERS)],
-                'linestyle': STYLES[i % len(STYLES)], 'linewidth': 2.0 if ours else 1.2, 'zorder': 3 if ours else 2}
+        return look_of(self.names, name, self.ours)
 
 
 def gmean(values):
@@ -230,6 +233,15 @@ def smaller(svg):
     return re.sub(r'<g( clip-path="[^"]*")>\n((?:<use [^>]*style="([^"]*)"/>\n)+)</g>', hoisted, svg)
 
 
+def save(figure, path):
+    figure.savefig(path, metadata={'Date': None})
+    with open(path, 'r+', encoding='utf-8') as f:
+        text = smaller(f.read())
+        f.seek(0)
+        f.write(text)
+        f.truncate()
+
+
 def main():
     import matplotlib
     matplotlib.use('svg')
@@ -247,12 +259,7 @@ def main():
             os.remove(path + '.svg')
         if not figure:
             continue
-        figure.savefig(path + '.svg', metadata={'Date': None})
-        with open(path + '.svg', 'r+', encoding='utf-8') as f:
-            text = smaller(f.read())
-            f.seek(0)
-            f.write(text)
-            f.truncate()
+        save(figure, path + '.svg')
         if '--png' in sys.argv[2:]:
             figure.savefig(path + '.png', dpi=80)
 

@@ -1,4 +1,5 @@
-"""race_run -- runs one command under one allocator, and all of them turn by turn. Compares and prints nothing."""
+"""race_run -- which allocators there are; one command under one of them, and all of them turn by turn. Compares and prints nothing."""
+import glob
 import json
 import os
 import re
@@ -11,10 +12,16 @@ import tempfile
 import time
 
 STRACE_SECONDS = 5  # thousands of threads take it minutes
+PACKAGES = {  # name: (Debian package, file to preload)
+    'mimalloc': ('libmimalloc2.0', 'libmimalloc.so.2'),
+    'jemalloc': ('libjemalloc2', 'libjemalloc.so.2'),
+    'tcmalloc': ('libtcmalloc-minimal4', 'libtcmalloc_minimal.so.4'),
+    'tbbmalloc': ('libtbbmalloc2', 'libtbbmalloc_proxy.so.2'),
+}
 
 
 def fail(text):
-    sys.exit(f'race: {text}')
+    sys.exit(f'{os.path.basename(sys.argv[0])}: {text}')
 
 
 def install(*packages):
@@ -36,6 +43,47 @@ class Allocator:
         if self.path and preload:
             env['LD_PRELOAD'] = self.path
         return env
+
+
+def allocator_options(p):
+    here = os.path.dirname(os.path.abspath(__file__))
+    p.add_argument('--build', default=os.path.join(os.path.dirname(here), 'build'), help='build tree with bench/load_*')
+    p.add_argument('--alloc', action='append', default=[], metavar='NAME=FILE', help='one more allocator; repeatable')
+    p.add_argument('--env', action='append', default=[], metavar='NAME:KEY=VALUE',
+                   help='a setting for one allocator; repeatable')
+    p.add_argument('--only', help='names of the allocators to race, separated by commas')
+    p.add_argument('--ours', default='granary', help='the allocator that is compared with the others')
+
+
+def allocators(args):
+    """Ours from the build tree, glibc, what Debian has installed, and what was named."""
+    found = []
+    for name in ('libgranary.so.1', 'libgranary.so'):
+        path = os.path.join(args.build, name)
+        if os.path.exists(path) and not found:
+            found.append(Allocator('granary', path))
+    found.append(Allocator('glibc', None))
+    for name, (_, library) in PACKAGES.items():
+        for path in sorted(glob.glob(f'/usr/lib/*/{library}') + glob.glob(f'/usr/lib/{library}'))[:1]:
+            found.append(Allocator(name, path))
+    for text in args.alloc:
+        name, equals, path = text.partition('=')
+        if not equals or not os.path.exists(path):
+            fail(f'--alloc {text}: want NAME=FILE of a file that exists')
+        found = [a for a in found if a.name != name] + [Allocator(name, os.path.abspath(path))]
+    if args.only:
+        wanted = args.only.split(',')
+        missing = set(wanted) - {a.name for a in found}
+        if missing:
+            fail(f'--only: no allocator named {", ".join(sorted(missing))}')
+        found = [a for a in found if a.name in wanted]
+    for text in args.env:
+        name, _, setting = text.partition(':')
+        key, equals, value = setting.partition('=')
+        if not equals or name not in {a.name for a in found}:
+            fail(f'--env {text}: want NAME:KEY=VALUE of an allocator in the race')
+        next(a for a in found if a.name == name).settings[key] = value
+    return sorted(found, key=lambda a: a.name != args.ours)
 
 
 def program(args, name):
