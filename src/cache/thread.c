@@ -103,6 +103,7 @@ void gr_slow_tick(void) {
         return;
     uint64_t now_ms = os_clock_ms();
     gr_cache_tick(cache_serves(gr_self) && cache_enter_owner(gr_self) ? gr_self : NULL, now_ms);
+    gr_purge_poll_sparse();
     if (!keeper_is_awake())
         gr_purge_poll(now_ms);
     limit_poll(now_ms);

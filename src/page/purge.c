@@ -78,9 +78,9 @@ void gr_purge_freed(size_t granules) { word_add_relaxed(&purge.freed, granules);
 
 /* Blocks of which a page or two are touched leave a page or two wherever they were: a heap that reuses its dirty memory all the
  * time, and so never lets it age, would in the end be resident where nobody wrote for long. */
-static void poll_sparse(void) {
+void gr_purge_poll_sparse(void) {
     uint64_t round = word_load_relaxed(&purge.freed) / SPARSE_SWEEP_GRANULES;
-    if (round == word_load_relaxed(&purge.round) || !begin())
+    if (round == word_load_relaxed(&purge.round) || option_get(OPTION_PURGE_MS) == OPTION_NEVER || !begin())
         return;
     word_store_relaxed(&purge.round, round);
     sweep(0, PURGE_ANY_AGE, UINT64_MAX, true);
@@ -91,7 +91,6 @@ bool gr_purge_poll(uint64_t now_ms) {
     uint64_t delay = option_get(OPTION_PURGE_MS);
     if (delay == OPTION_NEVER)
         return false;
-    poll_sparse();
     uint64_t now = now_ms / PURGE_TICK_MS;
     if (now == word_load_relaxed(&purge.tick) || !begin())
         return false;

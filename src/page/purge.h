@@ -32,8 +32,12 @@ uint8_t gr_purge_tick(void);
 /* Called with the time: purges what is due, at most once a tick. True: more is due at once. */
 bool gr_purge_poll(uint64_t now_ms);
 
-/* A large block of so many granules was freed: each 16 GiB of them, what lies vacant with little of it in memory is purged. */
+/* A large block of so many granules was freed. */
 void gr_purge_freed(size_t granules);
+
+/* Called on slow paths: for each 16 GiB of them, what lies vacant with little of it in memory is purged. Work drives it and not
+ * time: a keeper that looks twice a second would come too late. */
+void gr_purge_poll_sparse(void);
 
 /* Purges every vacant dirty granule but `keep` of them. Returns how many were purged. */
 uint64_t gr_purge_all(uint64_t keep);
