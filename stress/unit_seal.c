@@ -17,7 +17,8 @@ static void seal_tells_what_was_asked_for(void **state) {
             seal_put(arena, bytes[i], n);
             memset(arena, 0xff, n); /* all that its user may write */
             must(seal_slack(arena, seal_look(arena, bytes[i])) == room - n);
-            must(slack_is_whole(arena + room, room - n));
+            must(slack_is_whole(arena + room, room - n, SLACK_LOOK) &&
+                 slack_is_whole(arena + room, room - n, SIZE_MAX));
             must(seal_slack(arena, seal_take(arena, bytes[i])) == room - n);
             must(seal_take(arena, bytes[i]) == 0); /* the second of two finds none */
             block_clear(arena, bytes[i]);
@@ -38,7 +39,7 @@ static void seal_tells_every_byte_behind(void **state) {
                 seal_put(arena, BYTES, n);
                 arena[at] = (char)(arena[at] ^ (char)change);
                 uint64_t slack = seal_slack(arena, seal_look(arena, BYTES));
-                bool whole = slack <= CAN && slack_is_whole(arena + CAN, slack);
+                bool whole = slack <= CAN && slack_is_whole(arena + CAN, slack, SLACK_LOOK);
                 /* The slack itself is the seal's last 18 bits: another length is believed if the slack fits that. */
                 must(!whole || (at >= BYTES - 3 && slack != CAN - n));
                 must(!whole || arena[CAN - slack] == (char)SLACK_MARK || slack == 0);
@@ -66,6 +67,21 @@ static void seal_every_byte_of_a_free_block_counts(void **state) {
             must(!block_is_clear(arena, bytes[i]));
             must(gr_first_written(arena, bytes[i]) == arena + at);
             arena[at] = 0;
+        }
+}
+
+/* A slack that is longer than the look: its first bytes are looked at, all of them where that is asked. */
+static void seal_slack_is_looked_at_where_it_begins(void **state) {
+    (void)state;
+    enum { BYTES = 4096, CAN = BYTES - SEAL_WORD };
+    gr_seal_boot();
+    for (size_t n = CAN - 300; n < CAN - 1; n++)
+        for (size_t at = n; at < CAN; at++) {
+            memset(arena, 0, BYTES);
+            seal_put(arena, BYTES, n);
+            arena[at] = (char)(arena[at] ^ 0x10);
+            must(!slack_is_whole(arena + CAN, CAN - n, SIZE_MAX));
+            must(at >= n + SLACK_LOOK - 8 || !slack_is_whole(arena + CAN, CAN - n, SLACK_LOOK));
         }
 }
 
@@ -108,9 +124,13 @@ static void seal_random_bits_are_some_of_those(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(seal_tells_what_was_asked_for), cmocka_unit_test(seal_tells_every_byte_behind),
-        cmocka_unit_test(seal_is_of_one_place),          cmocka_unit_test(seal_every_byte_of_a_free_block_counts),
-        cmocka_unit_test(seal_wide_blocks_stay_away),    cmocka_unit_test(seal_random_bits_are_some_of_those),
+        cmocka_unit_test(seal_tells_what_was_asked_for),
+        cmocka_unit_test(seal_tells_every_byte_behind),
+        cmocka_unit_test(seal_is_of_one_place),
+        cmocka_unit_test(seal_every_byte_of_a_free_block_counts),
+        cmocka_unit_test(seal_wide_blocks_stay_away),
+        cmocka_unit_test(seal_random_bits_are_some_of_those),
+        cmocka_unit_test(seal_slack_is_looked_at_where_it_begins),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

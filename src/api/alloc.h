@@ -72,7 +72,7 @@ GR_INLINE bool api_push(void *p) {
 
 GR_INLINE void api_free(void *p) {
     if (HARDENED) {
-        gr_hardened_free(p, SIZE_UNKNOWN, "free");
+        gr_hardened_free(p);
         return;
     }
     if (GR_UNLIKELY(!api_push(p)))

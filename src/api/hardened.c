@@ -36,16 +36,30 @@ GR_NOINLINE static void *malloc_slow(unsigned class, size_t n) {
     return p ? sealed(p, class_bytes(class), n) : NULL;
 }
 
+GR_INLINE void *malloc_of(struct cache *self, unsigned class, size_t n) {
+    void *p = cache_pop_owner(self, class);
+    return GR_LIKELY(p != NULL) ? sealed(p, class_bytes(class), n) : malloc_slow(class, n);
+}
+
+GR_NOINLINE static void *malloc_stepped(struct cache *self, size_t n) {
+    if (n > SMALL_MAX_BYTES - SEAL_BYTES)
+        return gr_alloc_large(n, 1, false);
+    return malloc_of(self, gr_class_of(n + SEAL_BYTES), n);
+}
+
 void *gr_hardened_malloc(size_t n) {
     struct cache *self = gr_self;
-    size_t class = class_by_table(self, n + SEAL_BYTES);
-    if (GR_UNLIKELY(!class || n > STEPPED_MAX_BYTES)) {
-        if (n > SMALL_MAX_BYTES - SEAL_BYTES)
-            return gr_alloc_large(n, 1, false);
-        class = gr_class_of(n + SEAL_BYTES);
-    }
+    if (GR_UNLIKELY(n > SHORT_BYTES - SEAL_BYTES))
+        return malloc_stepped(self, n);
+    size_t class = self->class_by_16[(n + SEAL_BYTES + 15) / 16];
     void *p = cache_pop_owner(self, class);
-    return GR_LIKELY(p != NULL) ? sealed(p, gr_classes[class].bytes, n) : malloc_slow((unsigned)class, n);
+    if (GR_UNLIKELY(p == NULL))
+        return malloc_slow((unsigned)class, n);
+    size_t bytes = self->delay[HARDENED ? class : 0].rule.bytes;
+    if (GR_UNLIKELY(!is_zero(p, bytes)))
+        written_free(p, bytes);
+    seal_put(p, bytes, n);
+    return p;
 }
 
 void *gr_hardened_aligned(size_t n, size_t align) {
@@ -53,26 +67,33 @@ void *gr_hardened_aligned(size_t n, size_t align) {
     if (!class)
         return gr_alloc_large(n ? n : 1, align, false);
     struct cache *self = gr_self;
-    class = cache_class_here(self, class);
-    void *p = cache_pop_owner(self, class);
-    return GR_LIKELY(p != NULL) ? sealed(p, class_bytes(class), n) : malloc_slow(class, n);
+    return malloc_of(self, cache_class_here(self, class), n);
 }
 
 /* ---- free ---- */
 
+#define SIZE_UNKNOWN SIZE_MAX /* a free that names none */
+
 /* The bytes asked for; ends the program if p is no live block's start, or was written past. */
-GR_INLINE size_t looked_at(void *p, size_t class, bool take, const char *call) {
-    const struct size_class *k = &gr_classes[class];
-    struct block_place at;
-    if (GR_UNLIKELY(!block_find(p, (unsigned)class, &at)))
-        gr_fatal_inside(call, p, k->bytes);
-    size_t room = k->bytes - SEAL_WORD;
-    uint64_t seal = take ? seal_take(p, k->bytes) : seal_look(p, k->bytes), slack = seal_slack(p, seal);
+GR_INLINE size_t looked_at(void *p, size_t bytes, bool take, const char *call) {
+    size_t room = bytes - SEAL_WORD;
+    uint64_t seal = take ? seal_take(p, bytes) : seal_look(p, bytes), slack = seal_slack(p, seal);
     if (GR_UNLIKELY(slack > room))
-        broken(p, k->bytes, seal, call);
-    if (GR_UNLIKELY(!slack_is_whole((char *)p + room, slack)))
+        broken(p, bytes, seal, call);
+    if (GR_UNLIKELY(!slack_is_whole((char *)p + room, slack, SLACK_LOOK)))
         overflown(p, room - slack, call);
     return room - slack;
+}
+
+static void check_start(void *p, unsigned class, const char *call) {
+    struct block_place at;
+    if (GR_UNLIKELY(!block_find(p, class, &at)))
+        gr_fatal_inside(call, p, class_bytes(class));
+}
+
+GR_INLINE void check_said(void *p, size_t said, size_t n, const char *call) {
+    if (GR_UNLIKELY(said != n) && said != SIZE_UNKNOWN)
+        gr_fatal_size(call, p, said, n);
 }
 
 static size_t looked_at_other(void *p, unsigned class, const char *call) {
@@ -82,37 +103,62 @@ static size_t looked_at_other(void *p, unsigned class, const char *call) {
     return n;
 }
 
-size_t gr_hardened_usable(void *p, unsigned class, const char *call) {
-    return class && class <= CLASSES ? looked_at(p, class, false, call) : looked_at_other(p, class, call);
-}
-
-GR_NOINLINE static void free_other(void *p, unsigned class, size_t said, const char *call) {
+/* Free or realloc without a rule of the class: the block's kin is large, or the thread has no cache. */
+GR_NOINLINE static void free_other(void *p, size_t said, const char *call) {
+    unsigned class = (unsigned)page_class_of(p);
     if (!p)
         return;
-    size_t n = looked_at_other(p, class, call);
-    if (said != SIZE_UNKNOWN && said != n && said + !said != n) /* no block of a run is of 0 bytes */
-        gr_fatal_size(call, p, said, n);
+    if (class && class <= CLASSES) {
+        check_start(p, class, call);
+        check_said(p, said, looked_at(p, class_bytes(class), true, call), call);
+        block_clear(p, class_bytes(class));
+    } else {
+        size_t n = looked_at_other(p, class, call);
+        check_said(p, !said && n == 1 ? n : said, n, call); /* no block of a run is of 0 bytes */
+    }
     gr_free_checked(p, call);
 }
 
 /* p looks like what nobody holds; so it does not matter who frees it. */
 GR_NOINLINE static void free_clear(void *p, const char *call) { gr_free_checked(p, call); }
 
-void gr_hardened_free(void *p, size_t said, const char *call) {
-    size_t class = page_class_of(p);
-    if (GR_UNLIKELY(class - 1 >= CLASSES)) {
-        free_other(p, (unsigned)class, said, call);
-        return;
-    }
-    size_t n = looked_at(p, class, true, call);
-    if (GR_UNLIKELY(said != n) && said != SIZE_UNKNOWN)
-        gr_fatal_size(call, p, said, n);
-    block_clear(p, gr_classes[class].bytes);
-    struct cache *self = gr_self;
-    void *out = cache_delay_owner(self, class, p);
+GR_INLINE void hold_back(struct cache *self, size_t class, void *p, const char *call) {
+    void *out = cache_delay_owner(&self->delay[HARDENED ? class : 0], p);
     if (out && GR_UNLIKELY(!cache_push_owner(self, class, out)))
         free_clear(out, call);
 }
+
+GR_NOINLINE static void free_long(struct cache *self, size_t class, void *p, const char *call) {
+    block_clear(p, class_bytes((unsigned)class));
+    hold_back(self, class, p, call);
+}
+
+GR_INLINE void free_of(void *p, size_t said, const char *call) {
+    size_t granule = region_granule(p);
+    if (GR_UNLIKELY(granule >= REGION_GRANULES)) {
+        free_other(p, said, call);
+        return;
+    }
+    struct cache *self = gr_self;
+    size_t class = page_class(granule);
+    const struct block_rule *rule = &self->delay[HARDENED ? class : 0].rule;
+    if (GR_UNLIKELY(!block_rule_holds(rule, (uintptr_t)p - region_base()))) {
+        free_other(p, said, call);
+        return;
+    }
+    size_t bytes = rule->bytes;
+    check_said(p, said, looked_at(p, bytes, true, call), call);
+    if (GR_UNLIKELY(bytes > SHORT_BYTES)) {
+        free_long(self, class, p, call);
+        return;
+    }
+    short_clear(p, bytes);
+    hold_back(self, class, p, call);
+}
+
+void gr_hardened_free(void *p) { free_of(p, SIZE_UNKNOWN, "free"); }
+
+void gr_hardened_free_as(void *p, const char *call) { free_of(p, SIZE_UNKNOWN, call); }
 
 void gr_hardened_free_sized(void *p, size_t n, size_t align, const char *call) {
     unsigned class = (unsigned)page_class_of(p), want = 0;
@@ -121,7 +167,14 @@ void gr_hardened_free_sized(void *p, size_t n, size_t align, const char *call) {
         if (class_bytes(want) != class_bytes(class))
             gr_fatal_size(call, p, n, gr_hardened_usable(p, class, call));
     }
-    gr_hardened_free(p, min_size(n, SIZE_UNKNOWN - 1), call);
+    free_of(p, min_size(n, SIZE_UNKNOWN - 1), call);
+}
+
+size_t gr_hardened_usable(void *p, unsigned class, const char *call) {
+    if (!class || class > CLASSES)
+        return looked_at_other(p, class, call);
+    check_start(p, class, call);
+    return looked_at(p, class_bytes(class), false, call);
 }
 
 /* ---- realloc ---- */

@@ -8,12 +8,12 @@
 
 #include "cache/thread.h"
 
-/* A free that names no size. */
-#define SIZE_UNKNOWN SIZE_MAX
-
 void *gr_hardened_malloc(size_t n);
 void *gr_hardened_aligned(size_t n, size_t align);
-void gr_hardened_free(void *p, size_t said, const char *call);
+void gr_hardened_free(void *p);
+
+/* The same for another call: realloc. */
+void gr_hardened_free_as(void *p, const char *call);
 
 /* free_sized and its kin: size and alignment must be those of the allocation, or of the realloc since. */
 void gr_hardened_free_sized(void *p, size_t n, size_t align, const char *call);

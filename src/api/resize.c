@@ -29,7 +29,7 @@ static void *resized(void *p, size_t have, size_t n) {
 
 static void free_any(void *p, const char *call) {
     if (HARDENED)
-        gr_hardened_free(p, SIZE_UNKNOWN, call);
+        gr_hardened_free_as(p, call);
     else
         gr_free_checked(p, call);
 }

@@ -38,8 +38,10 @@ void gr_cache_init(struct cache *self) {
         self->class_by_16[i] = (uint8_t)class_in_shard(by_16[i], self->index % SHARDS);
     if (HARDENED) {
         self->random = gr_seal_random();
-        for (unsigned c = 1; c <= CLASSES; c++)
+        for (unsigned c = 1; c <= CLASSES; c++) {
+            self->delay[c].rule = gr_block_rule_of(c);
             self->delay[c].last = (uint8_t)(delay_slots(c) - 1);
+        }
     }
     self->tick = 0;
     word_store_relaxed(&self->cached, 0);
@@ -145,10 +147,15 @@ uint64_t gr_cache_budget(void) {
     return max_size(min_size(mine, option_get(OPTION_THREAD_CACHE)), LEAST_BUDGET);
 }
 
+static bool is_delaying(const struct cache *self, unsigned class) {
+    const struct delay *d = &self->delay[HARDENED ? class : 0];
+    return HARDENED && d->slot[(d->next - 1u) & d->last];
+}
+
 /* What is held back goes to the slabs. */
 static void release_delay(struct cache *self, unsigned class) {
     struct delay *d = &self->delay[HARDENED ? class : 0];
-    if (!HARDENED || !d->used)
+    if (!is_delaying(self, class))
         return;
     for (unsigned i = 0; i <= d->last; i++) {
         void *p = d->slot[i];
@@ -156,11 +163,6 @@ static void release_delay(struct cache *self, unsigned class) {
         if (p)
             gr_bin_return(class, &p, 1, "free");
     }
-    d->used = false;
-}
-
-static bool is_delaying(const struct cache *self, unsigned class) {
-    return HARDENED && self->delay[HARDENED ? class : 0].used;
 }
 
 uint64_t gr_cache_drop_reserve(struct cache *self, unsigned class, bool keep_depot) {

@@ -40,10 +40,11 @@ struct own {
     bool emptied;           /* malloc has emptied a magazine since free last filled one */
 };
 
-/* Hardened: the blocks of a class that were freed last, oldest at `next` once it is full. */
+/* Hardened: what its fast paths know of a class, beside the blocks of it that were freed last; all zero where a block cannot be
+ * freed at once: a class that is none, a cache that is no thread's own. */
 struct delay {
-    uint8_t next, last; /* slots: 0 .. last, one less than a power of two */
-    bool used;
+    struct block_rule rule;
+    uint8_t next, last; /* slots: 0 .. last, one less than a power of two; the oldest is at `next`, once it is full */
     void *slot[DELAY_SLOTS];
 };
 
@@ -68,7 +69,7 @@ struct cache {
     struct magazine *empty[MAGAZINE_KINDS]; /* unused magazines, each with the next in its first slot */
     uint8_t empties[MAGAZINE_KINDS];
     uint64_t random; /* hardened: what malloc takes next */
-    struct delay delay[HARDENED ? CLASSES + 1 : 1];
+    struct delay delay[HARDENED ? CLASS_SLOTS : 1];
 };
 enum { CACHE_BYTES = HARDENED ? 24 * 1024 : 4096 };
 _Static_assert(sizeof(struct cache) <= CACHE_BYTES, "an idle thread costs a page; hardened: six");
@@ -79,23 +80,43 @@ void gr_free_slow(void *p);
 
 /* ---- the fast paths ---- */
 
-/* Hardened: the block that the next malloc gets is drawn now, and comes into the cache meanwhile. Two blocks change places: while
- * they do, both are out of the count, so that a fork in between loses them and doubles none. */
-GR_INLINE void cache_draw_owner(struct cache *self, size_t class, void **top) {
+/* Hardened: the block that the next malloc gets lies at the top. It is drawn when the one before it goes out, and comes into the
+ * processor's cache meanwhile. While two blocks change places both are out of the count, so that a fork in between loses them
+ * and doubles none. */
+GR_INLINE void *cache_pop_drawn_owner(struct cache *self, size_t class) {
+    void **top = self->top[class];
+    if (GR_UNLIKELY(!*top))
+        return NULL;
     void **bottom = self->own[class].loaded->slot;
-    if (GR_UNLIKELY(top == bottom))
-        return;
-    void **at = bottom + 1 + random_below(&self->random, (uint32_t)(top - bottom));
-    void *drawn = *at;
-    GR_COMMIT_MOVE(&self->top[class], -(int)sizeof(void *));
-    GR_COMMIT(at, *top);
-    GR_COMMIT(top, drawn);
-    GR_COMMIT_MOVE(&self->top[class], (int)sizeof(void *));
+    uint32_t below = (uint32_t)(top - 1 - bottom);
+    GR_COMMIT(&self->top[class], below ? top - 2 : bottom);
+    void *p = *top; /* not before it is out: a handler may have changed it */
+    if (GR_UNLIKELY(!below))
+        return p;
+    void **at = bottom + 1 + random_below(&self->random, below), *drawn = *at;
+    GR_COMMIT(at, top[-1]);
+    GR_COMMIT(&top[-1], drawn);
+    GR_COMMIT(&self->top[class], top - 1);
     GR_PREFETCH(drawn);
     GR_PREFETCH((char *)drawn + 64);
+    return p;
+}
+
+/* Below the block that was drawn. */
+GR_INLINE bool cache_push_below_owner(struct cache *self, size_t class, void *p) {
+    void **top = self->top[class], *drawn = *top;
+    if (GR_UNLIKELY(top[1] == MAGAZINE_FULL))
+        return false;
+    top[1] = drawn ? drawn : p;
+    if (GR_LIKELY(drawn != NULL))
+        GR_COMMIT(top, p);
+    GR_COMMIT(&self->top[class], top + 1);
+    return true;
 }
 
 GR_INLINE void *cache_pop_owner(struct cache *self, size_t class) {
+    if (HARDENED)
+        return cache_pop_drawn_owner(self, class);
     void **top = top_load_owner(&self->top[class]);
     if (GR_UNLIKELY(!slot_load_owner(top)))
         return NULL;
@@ -106,23 +127,19 @@ GR_INLINE void *cache_pop_owner(struct cache *self, size_t class) {
     if (GR_UNLIKELY(p == NULL)) {
         GR_OPAQUE(class);                       /* the hit keeps no address for this */
         top_move_release(&self->top[class], 1); /* [release cut] */
-    } else if (HARDENED)
-        cache_draw_owner(self, class, top - 1);
-    else
+    } else {
         GR_PREFETCH(slot_load_owner(top - 1));
+    }
     return p;
 }
 
 GR_INLINE bool cache_push_owner(struct cache *self, size_t class, void *p) {
+    if (HARDENED)
+        return cache_push_below_owner(self, class, p);
     void **top = top_load_owner(&self->top[class]);
     if (GR_UNLIKELY(slot_load_owner(top + 1) == MAGAZINE_FULL) || GR_UNLIKELY(slot_load_owner(top) == p))
         return false;
-    if (HARDENED && slot_load_owner(top)) { /* below the block that was drawn */
-        slot_store_owner(top + 1, slot_load_owner(top));
-        GR_COMMIT(top, p);
-    } else {
-        slot_store_owner(top + 1, p);
-    }
+    slot_store_owner(top + 1, p);
     top_move_release(&self->top[class], 1); /* [release cut] */
     return true;
 }
@@ -131,14 +148,9 @@ GR_INLINE bool cache_push_owner(struct cache *self, size_t class, void *p) {
 GR_INLINE bool cache_serves(const struct cache *self) { return self->index != 0; }
 
 /* Hardened: p, just freed, is held back; the block that has waited longest comes out, or NULL. */
-GR_INLINE void *cache_delay_owner(struct cache *self, size_t class, void *p) {
-    struct delay *d = &self->delay[HARDENED ? class : 0];
-    if (GR_UNLIKELY(!self->index)) /* no thread's own */
-        return p;
-    unsigned at = d->next++ & d->last;
-    void *out = d->slot[at];
-    d->used = true;
-    GR_COMMIT(&d->slot[at], p);
+GR_INLINE void *cache_delay_owner(struct delay *d, void *p) {
+    void **at = &d->slot[d->next++ & d->last], *out = *at;
+    GR_COMMIT(at, p);
     return out;
 }
 

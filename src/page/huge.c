@@ -105,7 +105,7 @@ static void clear_slack(void *p, size_t bytes) {
 
 bool gr_huge_is_whole(const void *p) {
     size_t bytes = gr_huge_bytes(p), open = round_up(bytes, os_page_bytes());
-    return slack_is_whole((const char *)p + open, open - bytes);
+    return slack_is_whole((const char *)p + open, open - bytes, SIZE_MAX);
 }
 
 static void *map_shown(size_t bytes, size_t align) {

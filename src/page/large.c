@@ -119,7 +119,7 @@ void *gr_large_alloc(size_t bytes, size_t align, bool zero) {
 
 bool gr_large_is_whole(const void *p) {
     size_t bytes = word_load_relaxed(run_bytes_record(region_granule(p))), open = round_up(bytes, os_page_bytes());
-    return bytes == open || slack_is_whole((const char *)p + open, open - bytes);
+    return bytes == open || slack_is_whole((const char *)p + open, open - bytes, SIZE_MAX);
 }
 
 size_t gr_large_bytes(const void *p) {

@@ -75,7 +75,7 @@ GR_INLINE uint64_t seal_take(void *block, size_t bytes) { return word_swap_relax
 /* The slack of a block with this seal; more than any block's bytes: the seal is broken. */
 GR_INLINE uint64_t seal_slack(const void *block, uint64_t seal) {
     uint64_t open = seal ^ seal_of(block);
-    return open << (64 - SEAL_SLACK_SHIFT) ? SIZE_MAX : open >> SEAL_SLACK_SHIFT;
+    return open >> SEAL_SLACK_SHIFT | open << (64 - SEAL_SLACK_SHIFT);
 }
 
 /* The first byte that is not zero; NULL: all are. */
@@ -83,16 +83,22 @@ const void *gr_first_written(const void *block, size_t bytes);
 
 typedef uint64_t two_words __attribute__((vector_size(16)));
 
+/* A block is a multiple of 16 bytes. Up to 48 there are three places, which may be one; from 64 on the last four may have been looked
+ * at before. */
+GR_INLINE two_words *middle(const void *block, size_t bytes) {
+    return (two_words *)((char *)(uintptr_t)block + (bytes / 2 & ~(size_t)15));
+}
+
 GR_INLINE bool is_zero(const void *block, size_t bytes) {
     const two_words *v = block, *end = (const two_words *)((const char *)block + bytes);
-    two_words any = *v++;
-    for (; v + 4 <= end; v += 4) {
-        any |= v[0] | v[1] | v[2] | v[3];
-        if (GR_UNLIKELY((any[0] | any[1]) != 0))
-            return false;
+    two_words any;
+    if (bytes < 64) {
+        any = *v | *middle(block, bytes) | end[-1];
+    } else {
+        any = end[-1] | end[-2] | end[-3] | end[-4];
+        for (; v + 4 < end; v += 4)
+            any |= v[0] | v[1] | v[2] | v[3];
     }
-    for (; v < end; v++)
-        any |= *v;
     return (any[0] | any[1]) == 0;
 }
 
@@ -101,16 +107,26 @@ enum { WIDE_BYTES = 32 * 1024 };
 void gr_wide_clear(void *block, size_t bytes);
 bool gr_wide_is_zero(void *block, size_t bytes);
 
-/* Makes a block as it is while nobody holds it. */
+/* Makes a block as it is while nobody holds it; a short one by stores that cost less than any call. */
+enum { SHORT_BYTES = 512 };
+GR_INLINE void short_clear(void *block, size_t bytes) {
+    /* volatile: the compiler would call memset */
+    volatile two_words *v = block, *end = (two_words *)((char *)block + bytes);
+    const two_words zero = {0, 0};
+    if (bytes < 64) {
+        *v = zero;
+        *(volatile two_words *)middle(block, bytes) = zero;
+        end[-1] = zero;
+        return;
+    }
+    end[-1] = end[-2] = end[-3] = end[-4] = zero;
+    for (; v + 4 < end; v += 4)
+        v[0] = v[1] = v[2] = v[3] = zero;
+}
 GR_INLINE void block_clear(void *block, size_t bytes) {
-    if (GR_LIKELY(bytes <= 256)) {
-        /* volatile: a string instruction, which the compiler would take, costs more than these */
-        volatile two_words *v = block, *end = (two_words *)((char *)block + bytes);
-        for (; v + 4 <= end; v += 4)
-            v[0] = v[1] = v[2] = v[3] = (two_words){0, 0};
-        for (; v < end; v++)
-            *v = (two_words){0, 0};
-    } else if (bytes <= WIDE_BYTES)
+    if (GR_LIKELY(bytes <= SHORT_BYTES))
+        short_clear(block, bytes);
+    else if (bytes <= WIDE_BYTES)
         __builtin_memset(block, 0, bytes);
     else
         gr_wide_clear(block, bytes);

@@ -55,3 +55,13 @@ void gr_slab_check(uint32_t index, unsigned class, uint32_t budget) {
     INVARIANT(whole, count <= k->capacity);
     INVARIANT(accounting, count <= gr_slab_recount(index, class));
 }
+
+struct block_rule gr_block_rule_of(unsigned class) {
+    const struct size_class *k = &gr_classes[class];
+    uint32_t turn = bits_lowest(k->bytes), odd = k->bytes >> turn, inverse = odd;
+    for (unsigned right = 3; right < 32;
+         right *= 2) /* bits of it that are right: an odd number is its own inverse modulo 8 */
+        inverse *= 2 - odd * inverse;
+    return (struct block_rule){k->bytes, inverse, k->granules * (uint32_t)GRANULE_BYTES - 1, k->capacity,
+                               (uint8_t)turn};
+}

@@ -140,6 +140,23 @@ GR_INLINE bool block_find(const void *p, unsigned class, struct block_place *out
     return (size_t)out->index * k->bytes == offset && out->index < k->capacity;
 }
 
+/* Whether a pointer is the start of a block, and nothing else, by one multiplication. A class's size is an odd number times a power
+ * of two; an offset times the odd number's inverse modulo 2^32, turned by that power, is the block's index where it is a multiple of
+ * the size, and larger than any index where it is none. Of a rule that is all zero nothing is a block. */
+struct block_rule {
+    uint32_t bytes;
+    uint32_t inverse;
+    uint32_t offset_mask; /* of an offset in the region: that in the slab */
+    uint16_t capacity;
+    uint8_t turn;
+};
+struct block_rule gr_block_rule_of(unsigned class);
+
+GR_INLINE bool block_rule_holds(const struct block_rule *k, size_t offset_in_region) {
+    uint32_t product = ((uint32_t)offset_in_region & k->offset_mask) * k->inverse;
+    return (product >> k->turn | product << (32 - k->turn) % 32) < k->capacity;
+}
+
 GR_INLINE void *block_address(uint32_t slab, unsigned class, uint32_t index) {
     return (char *)region_address(slab) + (size_t)index * gr_classes[class].bytes;
 }
