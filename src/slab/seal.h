@@ -102,10 +102,12 @@ GR_INLINE bool is_zero(const void *block, size_t bytes) {
     return (any[0] | any[1]) == 0;
 }
 
-/* From here on the system is asked which pages are in memory: a free block's other pages are not to come for this. */
+/* From here on a block's user has mostly not been everywhere in it. A page that was never written reads as zero without coming to
+ * memory: clearing reads, and writes those pages alone that it has to. Looking is exact in the first 4 KiB and the last eighth,
+ * where the first and the last byte of its user were, and everywhere in one look of eight: it costs as much as all else. */
 enum { WIDE_BYTES = 32 * 1024 };
 void gr_wide_clear(void *block, size_t bytes);
-bool gr_wide_is_zero(void *block, size_t bytes);
+bool gr_wide_is_zero(const void *block, size_t bytes);
 
 /* Makes a block as it is while nobody holds it; a short one by stores that cost less than any call. */
 enum { SHORT_BYTES = 512 };
