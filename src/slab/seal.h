@@ -3,7 +3,8 @@
  * PURPOSE     A block in a user's hand ends with a seal: a number that depends on its address and on secrets of the process, and
  *             the length that was asked for. Behind the last byte asked for stands SLACK_MARK, then zero up to the seal. A free block
  *             is zero from end to end. So free tells, from bytes that it has to clear anyway, a block that is out from one that
- *             is not, and whether anybody wrote past its end; malloc tells whether anybody wrote after its free.
+ *             is not, and whether anybody wrote past its end; malloc tells whether anybody wrote after its free,
+ *             exactly up to WIDE_BYTES.
  *
  *     handed out   | n bytes of the user's | MARK 0 0 ... 0 | seal: MARK 0, 30 bits of secret, 18 of secret ^ slack |
  *     free         | 0 0 0 ...                                                                                   0 |
