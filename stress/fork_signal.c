@@ -9,6 +9,7 @@
  * covers: S75 C9
  */
 /* test: args="--ops 30 --threads 3" timeout=240 */
+/* test: name=guards args="--ops 10 --threads 3" env="GRANARY_GUARDS=1" timeout=240 hardened=off */
 #include "storm_block.h"
 
 #ifndef sigev_notify_thread_id

@@ -8,6 +8,7 @@
  * covers: S46 S47 S48 S50
  */
 /* test: args="--seconds 2" timeout=240 */
+/* test: name=guards args="--seconds 2" env="GRANARY_GUARDS=1" timeout=240 hardened=off */
 #include "storm_block.h"
 
 enum { freers = 2, brood = 4 };

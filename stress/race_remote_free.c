@@ -8,6 +8,7 @@
  * covers: S44 S45 S48 C6
  */
 /* test: args="--seconds 2" timeout=240 */
+/* test: name=guards args="--seconds 2" env="GRANARY_GUARDS=1" timeout=240 hardened=off */
 #include "storm_block.h"
 
 enum { max_classes = 256, round_bytes = 4 << 20 };

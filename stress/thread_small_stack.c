@@ -7,6 +7,7 @@
  * covers: S71
  */
 /* test: sanitize=off timeout=120 */
+/* test: name=guards env="GRANARY_GUARDS=1" sanitize=off timeout=120 hardened=off */
 #include "storm_block.h"
 
 enum { paint = 0xa5, most_bytes = 4096 };
