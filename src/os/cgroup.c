@@ -20,6 +20,12 @@ struct path {
     char text[PATH_BYTES];
 };
 
+/* Mapped for the while: a thread may have little stack. */
+struct scratch {
+    struct path path;
+    char groups[GROUPS_BYTES];
+};
+
 static void path_add(struct path *p, const char *text, size_t bytes) {
     if (bytes >= PATH_BYTES - p->used) {
         p->used = PATH_BYTES;
@@ -44,19 +50,20 @@ static uint64_t limit_in(const char *path) {
 }
 
 /* From the group outwards: /a/b, /a, and the mount itself. */
-static uint64_t least_limit(const char *root, const struct version *v, const char *group, size_t bytes) {
+static uint64_t least_limit(struct path *p, const char *root, const struct version *v, const char *group,
+                            size_t bytes) {
     uint64_t least = CGROUP_NO_LIMIT;
     for (bool outermost = false; !outermost;) {
         while (bytes && group[bytes - 1] == '/')
             bytes--;
         outermost = !bytes;
         for (unsigned i = 0; i < 2 && v->files[i]; i++) {
-            struct path p = {.used = 0};
-            path_add(&p, root, strlen(root));
-            path_add(&p, v->mount, strlen(v->mount));
-            path_add(&p, group, bytes);
-            path_add(&p, v->files[i], strlen(v->files[i]));
-            uint64_t here = p.used < PATH_BYTES ? limit_in(p.text) : CGROUP_NO_LIMIT;
+            p->used = 0;
+            path_add(p, root, strlen(root));
+            path_add(p, v->mount, strlen(v->mount));
+            path_add(p, group, bytes);
+            path_add(p, v->files[i], strlen(v->files[i]));
+            uint64_t here = p->used < PATH_BYTES ? limit_in(p->text) : CGROUP_NO_LIMIT;
             least = here < least ? here : least;
         }
         while (bytes && group[bytes - 1] != '/')
@@ -77,16 +84,15 @@ static bool has_word(const char *list, const char *end, const char *word) {
 }
 
 /* A line is number:controllers:group; version 2's has no controllers. Where version 1 has the memory, version 2 has not. */
-bool gr_cgroup_limit(const char *root, uint64_t *bytes) {
-    struct path p = {.used = 0};
-    char groups[GROUPS_BYTES];
+static bool limit_of_group(struct scratch *s, const char *root, uint64_t *bytes) {
     const struct version *version = NULL;
     const char *group = NULL;
-    path_add(&p, root, strlen(root));
-    path_add(&p, "/proc/self/cgroup", strlen("/proc/self/cgroup"));
-    if (p.used == PATH_BYTES || !os_read_file(p.text, groups, sizeof groups))
+    path_add(&s->path, root, strlen(root));
+    path_add(&s->path, "/proc/self/cgroup", strlen("/proc/self/cgroup"));
+    if (s->path.used == PATH_BYTES || !os_read_file(s->path.text, s->groups, sizeof s->groups))
         return false;
-    for (const char *line = groups; *line; line += line[strcspn(line, "\n")] ? strcspn(line, "\n") + 1 : strlen(line)) {
+    for (const char *line = s->groups; *line;
+         line += line[strcspn(line, "\n")] ? strcspn(line, "\n") + 1 : strlen(line)) {
         const char *list = line + strcspn(line, ":\n");
         const char *end = *list == ':' ? list + 1 + strcspn(list + 1, ":\n") : list;
         if (*list != ':' || *end != ':')
@@ -99,6 +105,14 @@ bool gr_cgroup_limit(const char *root, uint64_t *bytes) {
     }
     if (!group)
         return false;
-    *bytes = least_limit(root, version, group, strcspn(group, "\n"));
+    *bytes = least_limit(&s->path, root, version, group, strcspn(group, "\n"));
     return true;
+}
+
+bool gr_cgroup_limit(const char *root, uint64_t *bytes) {
+    struct scratch *s = os_map(sizeof *s);
+    bool known = s && limit_of_group(s, root, bytes);
+    if (s)
+        os_unmap(s, sizeof *s);
+    return known;
 }

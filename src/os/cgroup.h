@@ -15,7 +15,7 @@
 #define CGROUP_NO_LIMIT UINT64_MAX
 
 /* Below `root`, "" but in tests. False: it is not known in which group the process is, and *bytes stays. Opens files, one at a
- * time; takes 6 KiB of stack. */
+ * time; maps two pages meanwhile. */
 bool gr_cgroup_limit(const char *root, uint64_t *bytes);
 
 #endif

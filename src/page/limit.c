@@ -19,7 +19,7 @@ uint64_t gr_limit_soft(void) {
 uint64_t gr_limit_least(void) { return min_size(gr_limit_soft(), gr_limit_hard()); }
 
 bool gr_limit_take(uint64_t bytes) {
-    uint64_t before = word_add_relaxed(&gr_limit.footprint, bytes), hard = gr_limit_hard();
+    uint64_t before = limit_counted(word_add_relaxed(&gr_limit.footprint, bytes)), hard = gr_limit_hard();
     if (before <= hard && bytes <= hard - before)
         return true;
     gr_limit_give(bytes);

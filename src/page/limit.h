@@ -34,7 +34,9 @@ struct limit {
 };
 extern GR_HIDDEN struct limit gr_limit;
 
-GR_INLINE uint64_t limit_footprint(void) { return word_load_relaxed(&gr_limit.footprint); }
+/* In a child what a vanished thread had not counted yet may be missing: a sum below zero is nothing. */
+GR_INLINE uint64_t limit_counted(uint64_t sum) { return sum >> 63 ? 0 : sum; }
+GR_INLINE uint64_t limit_footprint(void) { return limit_counted(word_load_relaxed(&gr_limit.footprint)); }
 
 /* Would so many more bytes pass a limit? Then what lies idle goes back first. */
 GR_INLINE bool limit_is_near(uint64_t bytes) {
