@@ -39,7 +39,7 @@ static void chain_ends_where_it_is_broken(void **state) {
                                 (char *)&f[4] + 1, /* no frame stands at an odd address */
                                 &f[3],             /* itself */
                                 &f[0],             /* down */
-                                (char *)&f[3] + (64 << 20)};
+                                (void *)((uintptr_t)&f[3] + (64u << 20))};
     for (size_t i = 0; i < COUNT_OF(f); i++)
         f[i] = (struct frame){&f[i + 1], (void *)(1000 + i)};
     f[COUNT_OF(f) - 1].caller = NULL;
