@@ -18,7 +18,7 @@ struct half gr_keeper;
 static struct {
     struct half process; /* which one the keeper's state speaks of: a child of vfork shares our memory */
     struct word asked;   /* when, and at which size, the heap was last looked at */
-    uint64_t thread;     /* whoever makes the keeper awake or stopping writes, reads */
+    uint64_t thread;     /* whoever makes the state starting writes, or stopping reads */
     /* the keeper's */
     uint64_t seen[CLASSES + 1]; /* the class's activity, */
     bool done[CLASSES + 1];     /* for which it has been put away */
@@ -62,6 +62,8 @@ static bool turn(void) {
 }
 
 static void keep(void) {
+    while (is(KEEPER_STARTING))
+        os_wait(&gr_keeper, KEEPER_STARTING, PERIOD_MS);
     for (unsigned quiet = 0; !is(KEEPER_STOPPING);) {
         os_wait(&gr_keeper, KEEPER_AWAKE, PERIOD_MS);
         quiet = turn() ? 0 : quiet + 1;
@@ -89,11 +91,12 @@ void gr_keeper_consider(void) {
     if (!option_get(OPTION_HOUSEKEEPING) || option_get(OPTION_PURGE_MS) == OPTION_NEVER ||
         granules_in_use() < KEEPER_FROM_GRANULES || os_process() != half_load_relaxed(&keeper.process))
         return;
-    bool again = change(KEEPER_DONE, KEEPER_AWAKE);
-    if (again)
+    if (change(KEEPER_DONE, KEEPER_STARTING))
         os_join_thread(keeper.thread);
-    if ((again || change(KEEPER_ABSENT, KEEPER_AWAKE)) && !os_start_thread(keep, &keeper.thread))
-        half_store_relaxed(&gr_keeper, KEEPER_REFUSED);
+    else if (!change(KEEPER_ABSENT, KEEPER_STARTING))
+        return;
+    bool started = os_start_thread(keep, &keeper.thread);
+    half_store_release(&gr_keeper, started ? KEEPER_AWAKE : KEEPER_REFUSED); /* [release keeping] */
 }
 
 void gr_keeper_rouse(void) {
@@ -104,10 +107,12 @@ void gr_keeper_rouse(void) {
 void gr_keeper_stop(void) {
     if (os_process() != half_load_relaxed(&keeper.process))
         return;
-    if (change(KEEPER_AWAKE, KEEPER_STOPPING) || change(KEEPER_ASLEEP, KEEPER_STOPPING))
-        os_wake(&gr_keeper);
-    else if (!change(KEEPER_DONE, KEEPER_STOPPING))
-        return;
+    uint32_t seen = half_load_relaxed(&gr_keeper);
+    do
+        if (seen < KEEPER_DONE || seen > KEEPER_ASLEEP)
+            return;
+    while (!half_cas_strong_acq_rel(&gr_keeper, &seen, KEEPER_STOPPING)); /* [acquire keeping] */
+    os_wake(&gr_keeper);
     os_join_thread(keeper.thread);
     half_store_release(&gr_keeper, KEEPER_ABSENT); /* [release keeping] */
 }

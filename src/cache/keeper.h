@@ -14,20 +14,24 @@
  *
  * STATES      from      step    who      order          to
  *             --------  ------  -------  -------------  -------------------------------------------------
- *             absent    start   any      CAS acq_rel    awake; refused where no thread is to be had
+ *             absent    start   any      CAS acq_rel    starting
+ *             done      start   any      CAS acq_rel    starting; who does it joins the last one
+ *             starting  started starter  store release  awake; refused where no thread is to be had
  *             awake     doze    keeper   CAS acq_rel    asleep; then it looks once more
  *             asleep    wake    any      CAS acq_rel    awake
  *             awake     end     keeper   CAS acq_rel    done, and to be joined
- *             done      start   any      CAS acq_rel    awake; who does it has joined the last one
  *             awake     stop    last     CAS acq_rel    stopping; then it joins the keeper
  *             asleep    stop    last     CAS acq_rel    the same
+ *             done      stop    last     CAS acq_rel    the same
  *             stopping  joined  last     store release  absent
  *             any       forked  child    store release  absent
  *
- * EDGES       keeping   end, joined, forked -> start    what the last keeper noted
+ * EDGES       keeping   started, end, joined, forked -> start, stop    the number of its thread, and what it noted
  *
  * WHY the last thread stops it: libc ends the process when its last thread ends, and counts the keeper. So the last thread that
- *     has a cache waits, among its destructors, until the keeper is gone.
+ *     has a cache waits, among its destructors, until the keeper is gone. One that finds it starting is not the last: whoever
+ *     starts it has a cache, and stops it when he ends.
+ * WHY starting: the number of a thread is known after it was started, and who stops it joins it by that number.
  *
  * ELSEWHERE   Threads' caches: `cache/reclaim.h`. Pages within slabs: `gr_bin_trim`. Vacant runs: `page/purge.h`.
  */
@@ -38,7 +42,16 @@
 #include "cache/thread.h"
 #include "page/arena.h"
 
-enum { KEEPER_ABSENT, KEEPER_DONE, KEEPER_AWAKE, KEEPER_ASLEEP, KEEPER_STOPPING, KEEPER_REFUSED };
+/* None; one that may be stopped; one that may not be now. */
+enum {
+    KEEPER_ABSENT,
+    KEEPER_DONE,
+    KEEPER_AWAKE,
+    KEEPER_ASLEEP,
+    KEEPER_STARTING,
+    KEEPER_STOPPING,
+    KEEPER_REFUSED,
+};
 extern GR_HIDDEN struct half gr_keeper;
 
 void gr_keeper_consider(void);

@@ -6,9 +6,13 @@
 #include "page/limit.h"
 #include "page/purge.h"
 
+#ifndef EACH_CLASS /* the model's C++ has no ranges */
+#define EACH_CLASS(value) [0 ... CLASS_SLOTS - 1] = value
+#endif
+
 static void *no_rounds[2] = {NULL, MAGAZINE_FULL};
-struct cache gr_nobody = {.top = {[0 ... CLASS_SLOTS - 1] = no_rounds}, .class_by_16 = CLASS_BY_16};
-struct cache gr_departed = {.top = {[0 ... CLASS_SLOTS - 1] = no_rounds}, .class_by_16 = CLASS_BY_16};
+struct cache gr_nobody = {.top = {EACH_CLASS(no_rounds)}, .class_by_16 = CLASS_BY_16};
+struct cache gr_departed = {.top = {EACH_CLASS(no_rounds)}, .class_by_16 = CLASS_BY_16};
 GR_TLS struct cache *gr_self = &gr_nobody;
 GR_TLS volatile int gr_inside;
 GR_TLS int32_t gr_until_guarded;
@@ -31,7 +35,7 @@ static void retire(struct cache *c) {
 
 /* A thread has given up its cache: the last one stops the keeper. */
 static void one_less(void) {
-    if (word_add_relaxed(&living, ~0ull) == 1)
+    if (word_add_acq_rel(&living, ~0ull) == 1) /* [release last] [acquire last] */
         gr_keeper_stop();
 }
 

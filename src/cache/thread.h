@@ -12,6 +12,7 @@
  *             live    repair  child    store relaxed  unused; the thread does not exist in the child
  *
  * EDGES       born    birth -> census    the cache is initialised before anybody finds it
+ *             last    depart -> depart   the last one sees which state of the keeper the others left
  *
  * LIFETIME    Type-stable. Another thread may read a cache's numbers at any time (statistics); it believes none of them.
  */

@@ -30,6 +30,7 @@ struct description {
     const char *name;
     std::vector<const char *> programs;
     std::vector<const char *> mutants; /* its own */
+    std::vector<std::string> files; /* whose sites are mutated here, if not all: the others have models of their own */
 };
 
 /* A test suite with words to bind. Derived has set_up(), run(thread), check(). */
@@ -62,6 +63,8 @@ struct suite : rl::test_suite<Derived, THREADS> {
         seam::sites.quiet = false;
     }
     void thread(unsigned t) {
+        if (seam::on_return)
+            seam::on_return();
         static_cast<Derived *>(this)->run(t);
         seam::catch_up();
     }
@@ -206,8 +209,12 @@ template <class Suite> std::vector<named_mutant> list_mutants(const options &o, 
     for (unsigned p = 0; p < d.programs.size(); p++)
         run_program<Suite>(quiet, p, 0, 3000);
     std::vector<unsigned> order;
-    for (unsigned i = 0; i < seam::sites.count; i++)
-        order.push_back(i);
+    for (unsigned i = 0; i < seam::sites.count; i++) {
+        std::string file = seam::sites.table[i].file;
+        auto is_end = [&](const std::string &end) { return file.ends_with(end); };
+        if (d.files.empty() || std::any_of(d.files.begin(), d.files.end(), is_end))
+            order.push_back(i);
+    }
     std::sort(order.begin(), order.end(), [](unsigned a, unsigned b) {
         const seam::site &x = seam::sites.table[a], &y = seam::sites.table[b];
         int by_function = strcmp(x.function, y.function);

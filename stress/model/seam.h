@@ -47,7 +47,7 @@ enum deed { NOTHING, ORDER, FAILURE, SPLIT, DROP, LATE };
 enum site_kind { LOAD, STORE, CHANGE, CAS, FENCE };
 
 struct site {
-    const char *function, *verb;
+    const char *function, *verb, *file;
     unsigned line;
     site_kind kind;
     rl::memory_order order;
@@ -79,11 +79,14 @@ inline bool mutant_is(const char *name) { return mutant.name && !strcmp(mutant.n
 inline bool withheld;
 /* Called at each access to a bound word. */
 inline void (*on_access)(const void *at);
+/* Called when one is over: other threads may have run meanwhile. */
+inline void (*on_return)();
 
 inline uint64_t (*alter_operand)(const site &s, const void *at, uint64_t value);
 inline uint64_t (*alter_answer)(const site &s, const void *at, uint64_t value);
 
-inline site *find_site(const char *function, unsigned line, const char *verb, site_kind kind, rl::memory_order order) {
+inline site *find_site(const char *function, const char *file, unsigned line, const char *verb, site_kind kind,
+                       rl::memory_order order) {
     for (unsigned i = 0; i < sites.count; i++) {
         site &s = sites.table[i];
         if (s.line == line && s.kind == kind && !strcmp(s.function, function) && !strcmp(s.verb, verb))
@@ -91,7 +94,7 @@ inline site *find_site(const char *function, unsigned line, const char *verb, si
     }
     if (sites.count == MOST_SITES)
         abort();
-    sites.table[sites.count] = site{function, verb, line, kind, order, false};
+    sites.table[sites.count] = site{function, verb, file, line, kind, order, false};
     return &sites.table[sites.count++];
 }
 
@@ -215,6 +218,8 @@ C change_atomic(change_kind how, rl::atomic<C> *a, C v, rl::memory_order order, 
 }
 
 inline void catch_up() {
+    if (on_return)
+        on_return();
     late_step &l = late[rl::thread_index()];
     if (!l.waits)
         return;
@@ -258,7 +263,7 @@ template <class T> struct access {
         if (on_access && !sites.quiet)
             on_access(at);
         if (sites.watched && !sites.quiet) {
-            s = find_site(function, line, verb, kind, usual);
+            s = find_site(function, file, line, verb, kind, usual);
             s->simulated = true;
             if (mutant.where == s) {
                 what = mutant.what;
@@ -349,7 +354,7 @@ inline void fence(SEAM_WHERE) {
         return;
     rl::memory_order order = rl::mo_seq_cst;
     if (sites.watched) {
-        site *s = find_site(function, line, verb, FENCE, order);
+        site *s = find_site(function, file, line, verb, FENCE, order);
         s->simulated = true;
         if (mutant.where == s) {
             if (mutant.what == DROP)
