@@ -1,9 +1,9 @@
 # model_*.cc: the shipped protocol files as C++ over Relacy's atomics (model/seam.h), each model a test and one for all mutants.
 #
-# They need g++, whose -fpermissive takes C's conversions, and relacy-dev. With a sanitizer they are left out: a model has one
-# real thread. In the hardened build too: they speak of the protocols, which are the same there. By hand: model_slab --help is in model/run.h; stress/model_mutants prints the table of mutants.
+# They need g++, whose -fpermissive takes C's conversions, and relacy-dev. They speak of the protocols and not of a build: only the
+# plain one has them. By hand: model_slab --help is in model/run.h; stress/model_mutants prints the table of mutants.
 
-if(NOT GRANARY_SANITIZE AND NOT GRANARY_HARDENED)
+if(NOT GRANARY_SANITIZE AND NOT GRANARY_HARDENED AND NOT GRANARY_DEBUG)
   enable_language(CXX)
   find_path(stress_relacy relacy/relacy.hpp)
   if(stress_relacy AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
