@@ -18,6 +18,7 @@
 #include "central/magazine.h"
 #include "os/options.h"
 #include "os/os.h"
+#include "page/limit.h"
 #include "page/meta.h"
 #include "page/purge.h"
 
@@ -30,7 +31,8 @@ static bool heavy_fence(SEAM_HERE) {
     seam::fence("heavy_fence", function, file, line);
     return true;
 }
-#define os_heavy_fence() heavy_fence()
+#define os_heavy_fence()   heavy_fence()
+#define limit_poll(now_ms) ((void)(now_ms))
 
 #include "page/meta.c"
 #undef chunks
@@ -118,6 +120,7 @@ uint64_t gr_caches_reclaim(bool) { /* there may be something to do, of all times
     return work && model::final_value(&gr_keeper) == KEEPER_ASLEEP && rl::rand(2) && work--;
 }
 bool gr_purge_poll(uint64_t) { return false; }
+void gr_purge_poll_sparse(void) {}
 uint64_t gr_vacant_dirty(void) { return 0; }
 uint64_t gr_granules_mapped(void) { return KEEPER_FROM_GRANULES; }
 struct arena_totals gr_arena_totals(void) {

@@ -29,8 +29,8 @@ inline unsigned program; /* the one that runs */
 struct description {
     const char *name;
     std::vector<const char *> programs;
-    std::vector<const char *> mutants; /* its own */
-    std::vector<std::string> files; /* whose sites are mutated here, if not all: the others have models of their own */
+    std::vector<const char *> mutants;   /* its own */
+    std::vector<std::string> files = {}; /* whose sites are mutated, if not all: the others have models of their own */
 };
 
 /* A test suite with words to bind. Derived has set_up(), run(thread), check(). */
