@@ -1,4 +1,4 @@
-/* fork_copies.c -- a forked child that frees blocks, or allocates beside them, has no page of theirs copied: what fork shares stays shared.
+/* fork_copies.c -- a forked child that frees blocks, or allocates beside them, has no page of theirs copied.
  *
  * The parent's blocks are small and written to, and it waits; so a page that the child has to itself was copied because the child, or
  * the library in it, wrote there. By the kernel's own account: pagemap for the blocks' pages, Private_Dirty for all.

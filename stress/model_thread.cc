@@ -1,5 +1,5 @@
-/* model_thread.cc -- cache/thread.c, cache/keeper.c, page/meta.c and the gates of cache/reclaim.c as shipped: threads that come and go,
- * a taker at the records that they leave and find, a census; and the keeper, started by one of them and stopped by the last.
+/* model_thread.cc -- cache/thread.c, cache/keeper.c, page/meta.c and the gates of cache/reclaim.c as shipped: threads that come
+ * and go, a taker at the records that they leave and find, a census; and the keeper, started by one of them, stopped by the last.
  *
  * Caches are empty here: what a magazine goes through is in `model_reclaim.cc`. What a record holds is one plain field, which
  * its thread and its taker touch; likewise what one keeper notes for the next, and the number of its thread. The system's

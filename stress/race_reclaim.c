@@ -2,8 +2,8 @@
  * taker.
  *
  * Workers allocate, write, check and free in short bursts, sleep between them with full magazines, and end; others take their
- * caches without pause, all or the idle ones, and trim. Contents are checked at every free, and no block is lost: in the end the heap is as
- * small as at the start. By hand: --seconds 3600 --threads 16.
+ * caches without pause, all or the idle ones, and trim. Contents are checked at every free, and no block is lost: in the end the
+ * heap is as small as at the start. By hand: --seconds 3600 --threads 16.
  */
 /* test: args="--seconds 2" timeout=240 */
 #include "storm_block.h"

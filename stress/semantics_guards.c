@@ -1,5 +1,5 @@
-/* semantics_guards.c -- sampled guards as a program meets them: how often a block is guarded, that every call takes one for a block like
- * any other, and that without the option there are none. The crimes are in misuse_guards.c.
+/* semantics_guards.c -- sampled guards as a program meets them: how often a block is guarded, that every call takes one for a
+ * block like any other, and that without the option there are none. The crimes are in misuse_guards.c.
  *
  * covers: S135
  */

@@ -3,8 +3,8 @@
  * PURPOSE     Slow paths give memory back as they go; a process that makes no calls has none. So a heap that has grown to
  *             KEEPER_FROM_GRANULES in use gets a thread of ours. Twice a second it empties the caches of threads that did not
  *             use them, the depots of classes that nobody asked, gives back the pages that lie wholly in free blocks of such
- *             classes, and purges vacant runs that have aged, which slow paths then leave to it. When there is nothing left to do it sleeps until somebody takes
- *             a slow path; when the heap has become small, it ends.
+ *             classes, and purges vacant runs that have aged, which slow paths then leave to it. When there is nothing left
+ *             to do it sleeps until somebody takes a slow path; when the heap has become small, it ends.
  *
  * INVARIANTS
  *   not-needed  All that it does, others do as well, or nobody has to: a program that may not have threads keeps more

@@ -30,8 +30,8 @@ extern GR_HIDDEN GR_TLS struct cache *gr_self;
 /* How deep this thread is in slow paths: 1, or more in a signal handler that interrupted one. */
 extern GR_HIDDEN GR_TLS volatile int gr_inside;
 
-/* Which block, of those that this thread's magazines are yet to be filled with, is to be a guarded one (`api/alloc.c`); negative: one is
- * due; 0: not drawn yet. */
+/* Which block, of those that this thread's magazines are yet to be filled with, is to be a guarded one (`api/alloc.c`);
+ * negative: one is due; 0: not drawn yet. */
 extern GR_HIDDEN GR_TLS int32_t gr_until_guarded;
 
 extern GR_HIDDEN struct half gr_repair_pending;
