@@ -418,7 +418,9 @@ static void clear_memory(size_t first, size_t n) {
 int main(int argc, char **argv) {
     seam::on_access = look_into;
     model::description d = {"arena", {}, {}};
-    for (auto &p : arena_model::programs)
+    for (auto &p : arena_model::programs) {
         d.programs.push_back(p.name);
+        d.bounds.push_back(p.start != &arena_model::start_first && p.start != &arena_model::start_first_wide);
+    }
     return model::main_of<arena_model>(argc, argv, d);
 }

@@ -429,5 +429,7 @@ int main(int argc, char **argv) {
         argc, argv,
         {"reclaim",
          {"hits", "miss", "two-takers", "full", "end", "heir", "refused", "idle", "gate", "end-alone"},
-         {"reads-before-it-commits", "looks-at-the-round-only", "looks-at-the-top-only", "claims-without-a-look"}});
+         {"reads-before-it-commits", "looks-at-the-round-only", "looks-at-the-top-only", "claims-without-a-look"},
+         {},
+         {2, 2, 2, 2, 2, 2, 2, 2, 2, 2}});
 }

@@ -466,5 +466,7 @@ int main(int argc, char **argv) {
         {"slab",
          {"hand-over", "rebirth", "two-slabs", "park", "threshold", "park-two", "whole", "purge", "purge-one"},
          {"every-giver-lists", "retire-by-bits", "budget-by-bits", "lists-above-threshold", "freed-before-retired",
-          "purges-the-live"}});
+          "purges-the-live"},
+         {},
+         {1, 1, 1, 2, 1, 2, 2, 2, 2}});
 }

@@ -435,5 +435,6 @@ int main(int argc, char **argv) {
         {"thread",
          {"births", "census", "taker", "hookless", "start", "late", "asleep", "again", "refused"},
          {},
-         {"cache/thread.c", "cache/keeper.c", "cache/keeper.h"}});
+         {"cache/thread.c", "cache/keeper.c", "cache/keeper.h"},
+         {1, 2, 1, 1, 2, 2, 2, 2, 2}});
 }

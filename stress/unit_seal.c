@@ -99,7 +99,8 @@ static void seal_wide_blocks_stay_away(void **state) {
     must(all_bytes_are(p, WIDE, 0));
     for (unsigned i = 0; i < 20; i++)
         must(block_is_clear(p, WIDE));
-    assert_in_range(rss_bytes(), 1, before + WIDE / 4);
+    if (!GR_TSAN) /* its shadow of what was read is resident, too */
+        assert_in_range(rss_bytes(), 1, before + WIDE / 4);
     munmap(p, WIDE);
 }
 

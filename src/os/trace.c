@@ -26,8 +26,8 @@ GR_UNCHECKED static uint32_t follow(const struct frame *from, uintptr_t known, c
     uint32_t depth = 0;
     for (const struct frame *at = from; depth < most && (uintptr_t)at % sizeof(void *) == 0; at = at->caller) {
         uintptr_t step = (uintptr_t)at - (uintptr_t)from;
-        if ((depth && (!step || step > FRAME_MOST_BYTES)) || !is_readable((uintptr_t)&at->caller, &known) ||
-            !is_readable((uintptr_t)&at->back, &known) || !at->back)
+        if ((depth && (!step || step > FRAME_MOST_BYTES)) || !is_readable((uintptr_t)at, &known) ||
+            !is_readable((uintptr_t)at + offsetof(struct frame, back), &known) || !at->back)
             break;
         call[depth++] = at->back;
         from = at;

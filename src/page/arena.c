@@ -148,15 +148,13 @@ struct wanted {
     bool dense, sparse; /* in chunks of these kinds */
 };
 
-static struct granules vacant_of(const struct arena *a, struct wanted wanted) {
-    struct granules s;
+static void copy_vacant(const struct arena *a, struct wanted wanted, struct granules *out) {
     uint32_t dense = half_load_relaxed(&a->dense);
     for (unsigned w = 0; w < ARENA_CHUNKS; w++) {
-        s.w[w] = (dense >> w & 1 ? wanted.dense : wanted.sparse) ? word_load_relaxed(&a->vacant[w]) : 0;
-        if (wanted.dirty_only && s.w[w])
-            s.w[w] &= word_load_relaxed(&a->dirty[w]);
+        out->w[w] = (dense >> w & 1 ? wanted.dense : wanted.sparse) ? word_load_relaxed(&a->vacant[w]) : 0;
+        if (wanted.dirty_only && out->w[w])
+            out->w[w] &= word_load_relaxed(&a->dirty[w]);
     }
-    return s;
 }
 
 static unsigned dirty_in(const struct arena *a, unsigned at, unsigned n) {
@@ -181,7 +179,8 @@ static size_t claim_vacant(unsigned n, unsigned align, struct wanted wanted) {
             size_t index = block * 64 + bits_lowest(hints);
             struct arena *a = ref_load_acquire(&gr_arenas[index]); /* [acquire arena-born] */
             for (;;) {
-                struct granules vacant = vacant_of(a, wanted);
+                struct granules vacant;
+                copy_vacant(a, wanted, &vacant);
                 unsigned at = tightest_fit(&vacant, n, align);
                 if (at == ARENA_GRANULES) {
                     if (n == 1 && !wanted.dirty_only)
@@ -362,7 +361,8 @@ size_t gr_run_claim_roomy(size_t granules) {
         struct arena *a = arena_find_or_make(index);
         if (!a)
             break;
-        struct granules room = vacant_of(a, (struct wanted){.sparse = true});
+        struct granules room;
+        copy_vacant(a, (struct wanted){.sparse = true}, &room);
         for (unsigned c = 0; c < ARENA_CHUNKS; c++)
             if (half_load_relaxed(&a->chunk[c]) == CHUNK_UNMAPPED)
                 room.w[c] = ~0ull;

@@ -1,9 +1,10 @@
 /* model/run.h -- runs a model: its programs, its mutants, one of them with its history.
  *
- *   model_NAME                    every program, 300000 random runs each, the same ones each time
+ *   model_NAME                    every program: 300000 random runs, the same ones each time, and then all runs with at most
+ *                                 so many preemptions as the model says
  *     --runs N --seed S           other ones
  *     --program P                 one program
- *     --search bound|full         instead of random: all runs with at most --bound K preemptions (2), or simply all
+ *     --search bound|full         instead: all runs with at most --bound K preemptions (2), or simply all
  *     --mutant M [--history]      with one mutant, until it is caught; what happened, step by step
  *     --mutants [--equivalent F]  each mutant in turn, a table; fails if one is not caught, but for those that file F excuses,
  *                                 which get --few runs each (3000)
@@ -31,6 +32,7 @@ struct description {
     std::vector<const char *> programs;
     std::vector<const char *> mutants;   /* its own */
     std::vector<std::string> files = {}; /* whose sites are mutated, if not all: the others have models of their own */
+    std::vector<unsigned> bounds = {}; /* preemptions of the exhaustive search, by program; 0: none ends; missing: 1 */
 };
 
 /* A test suite with words to bind. Derived has set_up(), run(thread), check(). */
@@ -330,20 +332,35 @@ inline double seconds() {
     return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) / 1e9;
 }
 
+/* True: something is wrong. */
+template <class Suite> bool show_program(const options &o, const description &d, unsigned program) {
+    double from = seconds();
+    verdict v = run_program<Suite>(o, program, 0, o.runs);
+    printf("%s %s: ", d.name, d.programs[program]);
+    if (v.caught)
+        printf("run %" PRIu64 ": %s\n", v.run, v.why);
+    else if (o.search == rl::random_scheduler_type)
+        printf("%" PRIu64 " runs, nothing wrong, %.1f s\n", v.run - o.seed, seconds() - from);
+    else if (o.search == rl::fair_context_bound_scheduler_type)
+        printf("all %" PRIu64 " runs of at most %u preemption%s, nothing wrong, %.1f s\n", v.run, o.bound,
+               o.bound == 1 ? "" : "s", seconds() - from);
+    else
+        printf("all %" PRIu64 " runs, nothing wrong, %.1f s\n", v.run, seconds() - from);
+    fflush(stdout);
+    return v.caught;
+}
+
 template <class Suite> int run_programs(const options &o, const description &d) {
     int failed = 0;
     for (unsigned p = 0; p < d.programs.size(); p++) {
         if (o.program && strcmp(o.program, d.programs[p]))
             continue;
-        double from = seconds();
-        verdict v = run_program<Suite>(o, p, 0, o.runs);
-        failed += v.caught;
-        if (v.caught)
-            printf("%s %s: run %" PRIu64 ": %s\n", d.name, d.programs[p], v.run, v.why);
-        else
-            printf("%s %s: %" PRIu64 " runs, nothing wrong, %.1f s\n", d.name, d.programs[p], v.run - o.seed,
-                   seconds() - from);
-        fflush(stdout);
+        options all = o;
+        all.search = rl::fair_context_bound_scheduler_type;
+        all.bound = p < d.bounds.size() ? d.bounds[p] : 1;
+        failed += show_program<Suite>(o, d, p);
+        if (o.search == rl::random_scheduler_type && all.bound)
+            failed += show_program<Suite>(all, d, p);
     }
     return failed;
 }
