@@ -18,11 +18,7 @@ static void *alloc_aligned(size_t align, size_t n) {
     struct cache *self = gr_self;
     class = cache_class_here(self, class);
     void *p = cache_pop_owner(self, class);
-    if (GR_LIKELY(p != NULL))
-        return p;
-    if (guarded_in_use() && guarded_fits(n, align))
-        return gr_alloc_class_guarded(class, n, align);
-    return gr_alloc_class_slow(class);
+    return GR_LIKELY(p != NULL) ? p : alloc_class_missed(class, n, align);
 }
 
 void *granary_aligned_alloc(size_t alignment, size_t size) {

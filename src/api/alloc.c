@@ -33,14 +33,18 @@ enum {
 
 /* ---- out of memory: whatever is cached anywhere within reach goes back first ---- */
 
-static void scavenge(struct cache *self, size_t n) {
+void gr_bring_home(struct cache *self, bool pages) {
     if (self)
         gr_cache_flush(self, false);
     gr_caches_reclaim(false);
     for (unsigned class = 1; class <= CLASSES; class ++)
-        gr_depot_drain(class, false);
+        gr_depot_drain(class, pages);
     if (HARDENED)
         gr_guard_flush();
+}
+
+static void scavenge(struct cache *self, size_t n) {
+    gr_bring_home(self, false);
     gr_arenas_unmap_vacant();
     if (limit_footprint() + n > gr_limit_least())
         gr_purge_all(0);
@@ -202,9 +206,7 @@ void *gr_malloc_slow(size_t n) {
         if (p)
             return p;
     }
-    if (guarded_in_use() && guarded_fits(n, 1))
-        return gr_alloc_class_guarded(class, n, 1);
-    return gr_alloc_class_slow(class);
+    return alloc_class_missed(class, n, 1);
 }
 
 GR_NOINLINE static void *calloc_slow(size_t n) {

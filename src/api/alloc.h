@@ -9,6 +9,10 @@
 /* n > SMALL_MAX_BYTES or an alignment that no class serves. NULL and ENOMEM without memory. */
 void *gr_alloc_large(size_t n, size_t align, bool zero);
 
+/* In a slow path: what caches, depots and held-back runs have goes to the arenas; with `pages`, free pages of slabs to the system.
+ * self may be NULL. */
+void gr_bring_home(struct cache *self, bool pages);
+
 /* Before so many more bytes are taken, in a slow path: near a limit, what lies idle goes back. */
 void gr_make_room(size_t more);
 
@@ -17,6 +21,12 @@ void *gr_alloc_class_slow(unsigned class);
 
 /* The same where blocks are guarded, for a request that one fits. */
 void *gr_alloc_class_guarded(unsigned class, size_t n, size_t align);
+
+/* Whichever of the two it is. */
+GR_INLINE void *alloc_class_missed(unsigned class, size_t n, size_t align) {
+    return guarded_in_use() && guarded_fits(n, align) ? gr_alloc_class_guarded(class, n, align)
+                                                      : gr_alloc_class_slow(class);
+}
 
 /* free_sized where there are guarded blocks, which no magazine may hold: the page map is looked at. */
 void gr_free_sized_guarded(void *p, size_t n, const char *call);

@@ -3,13 +3,13 @@
 
 #include <string.h>
 
+#include "api/alloc.h"
 #include "cache/thread.h"
 #include "central/depot.h"
 #include "os/fatal.h"
 #include "os/options.h"
 #include "os/os.h"
 #include "page/arena.h"
-#include "page/guard.h"
 #include "page/guarded.h"
 #include "page/huge.h"
 #include "page/limit.h"
@@ -93,14 +93,7 @@ void gr_stats_xml(void (*write)(void *context, const char *text, size_t bytes), 
 
 int granary_malloc_trim(size_t pad) {
     slow_enter();
-    struct cache *self = gr_thread_cache_slow();
-    if (self)
-        gr_cache_flush(self, false);
-    gr_caches_reclaim(false);
-    for (unsigned class = 1; class <= CLASSES; class ++)
-        gr_depot_drain(class, true);
-    if (HARDENED)
-        gr_guard_flush();
+    gr_bring_home(gr_thread_cache_slow(), true);
     bool any = !pad && gr_arenas_unmap_vacant() != 0;
     any |= gr_purge_all(pad / GRANULE_BYTES) != 0;
     slow_leave();
