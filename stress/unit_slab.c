@@ -26,7 +26,7 @@ static uint32_t state_word(void) { return half_load_relaxed(&s->word); }
 static void set_all_bits(bool set) {
     for (unsigned w = 0; w < k->words; w++) {
         unsigned in_word = k->capacity - w * 64 < 64 ? k->capacity - w * 64 : 64;
-        word_store_relaxed(&s->bits[w], set ? bits_span(0, in_word) : 0);
+        word_store_relaxed(slab_bits(number, w), set ? bits_span(0, in_word) : 0);
     }
 }
 
@@ -35,7 +35,7 @@ static void park(uint32_t count) {
     set_all_bits(false);
     half_store_relaxed(&s->word, count);
     for (uint32_t b = 0; b < count; b++)
-        word_or_relaxed(&s->bits[b / 64], 1ull << b % 64);
+        word_or_relaxed(slab_bits(number, b / 64), 1ull << b % 64);
 }
 
 static int drop_slab(void **state) {
@@ -97,10 +97,10 @@ static void slab_reborn_clean_only_on_memory_never_used(void **state) {
 static void slab_or_any_but_retired(void **state) {
     (void)state;
     park(0);
-    assert_true(slab_or_any(s, 0, 5) == 0);
-    assert_true(word_load_relaxed(&s->bits[0]) == 5);
-    assert_true(slab_or_any(s, 0, 12) == 4); /* free already: a double free */
-    assert_true(slab_or_any(s, 0, 16) == 0);
+    assert_true(slab_or_any(number, 0, 5) == 0);
+    assert_true(word_load_relaxed(slab_bits(number, 0)) == 5);
+    assert_true(slab_or_any(number, 0, 12) == 4); /* free already: a double free */
+    assert_true(slab_or_any(number, 0, 16) == 0);
     assert_int_equal(state_word(), 0); /* not counted */
 }
 
@@ -170,7 +170,7 @@ static void slab_take_owned_asks_for_more(void **state) {
     (void)state;
     set_all_bits(false);
     assert_int_equal(slab_take_owner(s), 0);
-    slab_or_any(s, 0, 6);
+    slab_or_any(number, 0, 6);
     slab_add_any(s, k, 2);
     assert_int_equal(slab_take_owner(s), 2);
     assert_int_equal(slab_take_owner(s), 0);
@@ -180,15 +180,15 @@ static void slab_take_owned_asks_for_more(void **state) {
 static void slab_look_and_claim_within_the_budget(void **state) {
     (void)state;
     park(0);
-    assert_true(slab_claim_owner(s, 0, 5) == 0);
-    word_store_relaxed(&s->bits[0], 0xf0f0);
-    uint64_t three = slab_claim_owner(s, 0, 3);
+    assert_true(slab_claim_owner(number, 0, 5) == 0);
+    word_store_relaxed(slab_bits(number, 0), 0xf0f0);
+    uint64_t three = slab_claim_owner(number, 0, 3);
     assert_true(HARDENED ? bits_count(three & 0xf0f0) == 3 && bits_count(three) == 3 : three == 0x70); /* the lowest */
-    assert_true(word_load_relaxed(&s->bits[0]) == (0xf0f0 & ~three));
-    assert_true(slab_claim_owner(s, 0, 64) == (0xf0f0 & ~three));
-    assert_true(word_load_relaxed(&s->bits[0]) == 0);
-    word_store_relaxed(&s->bits[0], ~0ull);
-    assert_true(slab_claim_owner(s, 0, 64) == ~0ull);
+    assert_true(word_load_relaxed(slab_bits(number, 0)) == (0xf0f0 & ~three));
+    assert_true(slab_claim_owner(number, 0, 64) == (0xf0f0 & ~three));
+    assert_true(word_load_relaxed(slab_bits(number, 0)) == 0);
+    word_store_relaxed(slab_bits(number, 0), ~0ull);
+    assert_true(slab_claim_owner(number, 0, 64) == ~0ull);
 }
 
 /* ---- release ---- */
@@ -211,6 +211,21 @@ static void slab_release_at_threshold_or_above_to_in_hand(void **state) {
         assert_int_equal(slab_release_owner(s, k, budget), sum == k->capacity ? SLAB_RETIRE : SLAB_LIST);
         assert_int_equal(state_word(), sum);
     }
+}
+
+static void slab_bits_of_neighbours_stand_apart(void **state) {
+    (void)state;
+    bool clean;
+    uint32_t other = gr_slab_birth(slow_class, &clean);
+    assert_true(other);
+    for (unsigned w = 0; w < SLAB_WORDS; w++) {
+        assert_ptr_not_equal(slab_bits(number, w), slab_bits(other, w));
+        word_store_relaxed(slab_bits(number, w), 0);
+    }
+    assert_int_equal(gr_slab_recount(other, slow_class), k->capacity);
+    assert_int_equal(state_word(), SLAB_OWNED);
+    half_store_relaxed(&slab_at(other)->word, k->capacity);
+    gr_slab_retire(other, slow_class);
 }
 
 /* ---- retire, peek ---- */
@@ -243,7 +258,7 @@ static void slab_recount_counts_what_the_bits_say(void **state) {
         set_all_bits(false);
         for (uint32_t b = 0; b < k->capacity; b++)
             if (rng_below(&rng, 2)) {
-                slab_or_any(s, b / 64, 1ull << b % 64);
+                slab_or_any(number, b / 64, 1ull << b % 64);
                 want++;
             }
         assert_int_equal(gr_slab_recount(number, slow_class), want);
@@ -263,7 +278,7 @@ static void slab_accounting_and_one_token(void **state) {
         if (act < 3 && is == OWNED) {
             budget += budget ? 0 : slab_take_owner(s);
             unsigned w = (unsigned)rng_below(&rng, k->words);
-            uint64_t got = slab_claim_owner(s, w, (uint32_t)min_size(budget, 1 + rng_below(&rng, 70)));
+            uint64_t got = slab_claim_owner(number, w, (uint32_t)min_size(budget, 1 + rng_below(&rng, 70)));
             budget -= bits_count(got);
             out += bits_count(got);
             for (; got; got &= got - 1) {
@@ -281,7 +296,7 @@ static void slab_accounting_and_one_token(void **state) {
             if (!mask)
                 continue;
             uint32_t before = state_word() & SLAB_COUNT_MASK;
-            must(slab_or_any(s, w, mask) == 0);
+            must(slab_or_any(number, w, mask) == 0);
             out -= bits_count(mask);
             enum slab_given given = slab_add_any(s, k, bits_count(mask));
             bool crosses = is == PARKED && before < k->threshold && before + bits_count(mask) >= k->threshold;
@@ -310,7 +325,8 @@ static void slab_accounting_and_one_token(void **state) {
 int main(void) {
     gr_options_parse("purge_ms:never", "test: ");
     for (unsigned class = 1; class <= CLASSES; class ++) {
-        if (gr_classes[class].threshold >= 8 && gr_classes[class].words >= 3 && gr_classes[class].capacity % 64)
+        if (gr_classes[class].threshold >= 8 && gr_classes[class].words > SLAB_NEAR_WORDS &&
+            gr_classes[class].capacity % 64)
             slow_class = class;
         if (!quick_class && gr_classes[class].threshold == 1)
             quick_class = class;
@@ -327,6 +343,7 @@ int main(void) {
         ROW(slab_add_parked_sum_below_threshold),
         ROW(slab_add_parked_sum_at_threshold_or_above),
         ROW(slab_add_all_blocks_at_once),
+        ROW(slab_bits_of_neighbours_stand_apart),
         ROW(slab_take_in_hand_to_owned),
         ROW(slab_take_owned_asks_for_more),
         ROW(slab_look_and_claim_within_the_budget),

@@ -34,6 +34,7 @@ enum {
     SLAB_MIN_BLOCKS = 8,
     SLAB_MAX_BLOCKS = GRANULE_BYTES / MIN_ALIGN,
     SLAB_WORDS = SLAB_MAX_BLOCKS / 64,
+    SLAB_NEAR_WORDS = 6, /* of them, what a line holds beside a slab's state: 384 blocks */
 
     LINEAR_CLASSES = 32, /* up to LINEAR_MAX_BYTES */
     SIZE_CLASSES = 96,   /* of different sizes */

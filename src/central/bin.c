@@ -107,12 +107,11 @@ void gr_bin_release(struct holding *h, unsigned class) {
 /* Claims from the held slab, whose budget is not 0. */
 static unsigned claim_held(struct holding *h, unsigned class, void **out, unsigned want, bool *clean) {
     const struct size_class *k = &gr_classes[class];
-    struct slab *s = slab_at(h->slab);
     char *base = region_address(h->slab);
     unsigned n = 0, looked = 0;
     while (n < want && h->budget) {
         CHECK(looked <= k->words); /* the count was ahead of the bits */
-        uint64_t mask = slab_claim_owner(s, h->cursor, (uint32_t)min_size(want - n, h->budget));
+        uint64_t mask = slab_claim_owner(h->slab, h->cursor, (uint32_t)min_size(want - n, h->budget));
         looked += !mask;
         h->budget = (uint16_t)(h->budget - bits_count(mask));
         for (; mask; mask &= mask - 1) {
@@ -185,7 +184,7 @@ static void count(uint32_t slab, unsigned class, uint32_t blocks) {
 static uint32_t give(const struct combined *c, unsigned class, const char *call) {
     if (!c->slab)
         return 0;
-    uint64_t twice = slab_or_any(slab_at(c->slab), c->word, c->mask);
+    uint64_t twice = slab_or_any(c->slab, c->word, c->mask);
     if (GR_UNLIKELY(twice))
         double_free(c, class, twice, call);
     return bits_count(c->mask);
@@ -250,10 +249,9 @@ static void purge_blocks(struct holding *h, unsigned class, unsigned from, unsig
 /* Also what givers have set and not yet counted: they do not come back to it. */
 static void purge_pages(struct holding *h, unsigned class) {
     const struct size_class *k = &gr_classes[class];
-    const struct slab *s = slab_at(h->slab);
     unsigned from = k->capacity; /* of the present row of free blocks */
     for (unsigned w = 0; w < k->words; w++) {
-        uint64_t free = slab_look_owner(s, w);
+        uint64_t free = slab_look_owner(h->slab, w);
         for (unsigned bit = 0; bit < 64;) {
             uint64_t rest = (from == k->capacity ? free : ~free) >> bit; /* where the row begins, or ends */
             if (!rest)

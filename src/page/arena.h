@@ -42,17 +42,20 @@
 #include "base/bits.h"
 #include "base/limits.h"
 
-/* The record of a slab, kept beside its first granule's bits; its verbs are in `slab/slab.h`. */
+/* The record of a slab, in the place of its first granule; its verbs are in `slab/slab.h`. One line holds it all where the blocks
+ * are few, as in every slab of blocks from 176 bytes on: who gives blocks back takes one line, and records stay small beside
+ * the slabs. */
 struct slab {
     /* any thread writes */
-    struct half next; /* link, while it waits on a stack */
-    struct half word; /* count of free blocks, flags */
+    GR_LINE struct half next; /* link, while it waits on a stack */
+    struct half word;         /* count of free blocks, flags */
     /* the token's holder writes, by whoever gets the token next read */
     uint16_t parked_clean_from;
     uint16_t swept; /* how many blocks were free when its pages were last given back; 0: claimed from since */
     /* any thread writes */
-    GR_LINE struct word bits[SLAB_WORDS]; /* 1 = free */
+    struct word bits[SLAB_NEAR_WORDS]; /* 1 = free; the others are in `slab_far_bits` */
 };
+_Static_assert(sizeof(struct slab) == 64, "one line a slab");
 
 enum { CHUNK_UNMAPPED, CHUNK_GROWING, CHUNK_MAPPED, CHUNK_FOREIGN };
 
@@ -63,10 +66,11 @@ struct arena {
     GR_LINE struct half chunk[ARENA_CHUNKS]; /* CHUNK_... */
     struct half dense;                       /* bit c: chunk c is for runs of one granule */
     struct half huge;                        /* bit c: the system was asked for huge pages under chunk c */
+    struct slab slab[ARENA_GRANULES];        /* the first of them in the page that holds the above */
     /* a granule's holder writes */
     GR_LINE struct half run[ARENA_GRANULES]; /* granules of the large run that starts here; see `page/large.c` */
     struct byte stamp[ARENA_GRANULES];       /* the tick in which it became vacant */
-    struct slab slab[ARENA_GRANULES];
+    struct word slab_far_bits[ARENA_GRANULES][SLAB_WORDS - SLAB_NEAR_WORDS]; /* any thread writes */
     struct word guarded[HARDENED ? ARENA_CHUNKS : 1]; /* 1: the granule holds a guard; see `page/guard.h` */
     struct word bytes[HARDENED ? ARENA_GRANULES : 1]; /* asked for, of the large block that starts here */
 };

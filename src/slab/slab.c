@@ -25,7 +25,8 @@ uint32_t gr_slab_birth(unsigned class, bool *clean) {
     s->parked_clean_from = *clean ? 0 : k->capacity;
     s->swept = 0;
     for (unsigned w = 0; w < k->words; w++)
-        word_store_relaxed(&s->bits[w], bits_span(0, k->capacity - w * 64 < 64 ? k->capacity - w * 64 : 64));
+        word_store_relaxed(slab_bits((uint32_t)first, w),
+                           bits_span(0, k->capacity - w * 64 < 64 ? k->capacity - w * 64 : 64));
     half_store_relaxed(&s->word, SLAB_OWNED);
     gr_page_map_set(first, k->granules, class);
     return (uint32_t)first;
@@ -40,10 +41,9 @@ void gr_slab_retire(uint32_t index, unsigned class) {
 }
 
 uint32_t gr_slab_recount(uint32_t index, unsigned class) {
-    struct slab *s = slab_at(index);
     uint32_t count = 0;
     for (unsigned w = 0; w < gr_classes[class].words; w++)
-        count += bits_count(word_load_relaxed(&s->bits[w]));
+        count += bits_count(word_load_relaxed(slab_bits(index, w)));
     return count;
 }
 

@@ -63,12 +63,19 @@ enum slab_flags { SLAB_OWNED = 1 << 16, SLAB_RETIRED = 1 << 17, SLAB_COUNT_MASK 
 /* Slabs are numbered by their first granule. */
 GR_INLINE struct slab *slab_at(uint32_t index) { return &arena_of(index)->slab[index % ARENA_GRANULES]; }
 
+/* A word of a slab's bits. */
+GR_INLINE struct word *slab_bits(uint32_t index, unsigned word) {
+    struct arena *a = arena_of(index);
+    size_t granule = index % ARENA_GRANULES;
+    return word < SLAB_NEAR_WORDS ? &a->slab[granule].bits[word] : &a->slab_far_bits[granule][word - SLAB_NEAR_WORDS];
+}
+
 /* What the giver has to do next. */
 enum slab_given { SLAB_DONE, SLAB_LIST, SLAB_RETIRE, SLAB_WHOLE };
 
 /* Sets the bits of blocks that the caller holds. Returns those that were free already: a double free. */
-GR_INLINE uint64_t slab_or_any(struct slab *s, unsigned word, uint64_t mask) {
-    return word_or_release(&s->bits[word], mask) & mask; /* [release give-back] */
+GR_INLINE uint64_t slab_or_any(uint32_t index, unsigned word, uint64_t mask) {
+    return word_or_release(slab_bits(index, word), mask) & mask; /* [release give-back] */
 }
 
 /* Counts k blocks whose bits were set. SLAB_LIST, SLAB_RETIRE: the caller has the token and must do so. SLAB_WHOLE: the slab
@@ -91,17 +98,18 @@ GR_INLINE uint32_t slab_take_owner(struct slab *s) {
 }
 
 /* Claims up to `budget` blocks of one word; returns their bits. */
-GR_INLINE uint64_t slab_claim_owner(struct slab *s, unsigned word, uint32_t budget) {
-    uint64_t seen = word_load_acquire(&s->bits[word]); /* [acquire give-back] */
+GR_INLINE uint64_t slab_claim_owner(uint32_t index, unsigned word, uint32_t budget) {
+    struct word *bits = slab_bits(index, word);
+    uint64_t seen = word_load_acquire(bits); /* [acquire give-back] */
     uint64_t mask = HARDENED ? gr_random_bits(seen, budget) : bits_lowest_k(seen, budget);
     if (mask)
-        word_and_relaxed(&s->bits[word], ~mask);
+        word_and_relaxed(bits, ~mask);
     return mask;
 }
 
 /* Which blocks of a word are free; the owner alone can claim them. */
-GR_INLINE uint64_t slab_look_owner(const struct slab *s, unsigned word) {
-    return word_load_acquire(&s->bits[word]); /* [acquire give-back] */
+GR_INLINE uint64_t slab_look_owner(uint32_t index, unsigned word) {
+    return word_load_acquire(slab_bits(index, word)); /* [acquire give-back] */
 }
 
 /* The owner lets go, with the budget he did not use. SLAB_DONE: parked. Else he has the token. */
