@@ -23,6 +23,7 @@
 #include <getopt.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #if defined(__has_feature)
@@ -253,6 +254,7 @@ static inline void storm_team(long count, void *(*body)(void *)) {
 
 /* First thing in a child: a hang becomes death by SIGALRM. */
 static inline void storm_child(void) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* of who waits for it: a process whose last thread blocks SIGALRM */
     signal(SIGALRM, SIG_DFL);
     sigset_t set;
     sigemptyset(&set);

@@ -64,7 +64,7 @@ static bool turn(void) {
 static void keep(void) {
     while (is(KEEPER_STARTING))
         os_wait(&gr_keeper, KEEPER_STARTING, PERIOD_MS);
-    for (unsigned quiet = 0; !is(KEEPER_STOPPING);) {
+    for (unsigned quiet = 0; is(KEEPER_AWAKE);) {
         os_wait(&gr_keeper, KEEPER_AWAKE, PERIOD_MS);
         quiet = turn() ? 0 : quiet + 1;
         if (quiet < QUIET_TURNS)
@@ -95,8 +95,8 @@ void gr_keeper_consider(void) {
         os_join_thread(keeper.thread);
     else if (!change(KEEPER_ABSENT, KEEPER_STARTING))
         return;
-    bool started = os_start_thread(keep, &keeper.thread);
-    half_store_release(&gr_keeper, started ? KEEPER_AWAKE : KEEPER_REFUSED); /* [release keeping] */
+    bool started = os_start_thread(keep, &keeper.thread) && os_process() == half_load_relaxed(&keeper.process);
+    change(KEEPER_STARTING, started ? KEEPER_AWAKE : KEEPER_REFUSED);
 }
 
 void gr_keeper_rouse(void) {

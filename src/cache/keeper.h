@@ -16,7 +16,7 @@
  *             --------  ------  -------  -------------  -------------------------------------------------
  *             absent    start   any      CAS acq_rel    starting
  *             done      start   any      CAS acq_rel    starting; who does it joins the last one
- *             starting  started starter  store release  awake; refused where no thread is to be had
+ *             starting  started starter  CAS acq_rel    awake; refused where no thread is to be had
  *             awake     doze    keeper   CAS acq_rel    asleep; then it looks once more
  *             asleep    wake    any      CAS acq_rel    awake
  *             awake     end     keeper   CAS acq_rel    done, and to be joined
@@ -32,6 +32,10 @@
  *     has a cache waits, among its destructors, until the keeper is gone. One that finds it starting is not the last: whoever
  *     starts it has a cache, and stops it when he ends.
  * WHY starting: the number of a thread is known after it was started, and who stops it joins it by that number.
+ *
+ * WHY starter and keeper look again: a handler may have forked since the start began, and the child goes on with it. Where our
+ *     handler of forks ran the state is absent; a child by _Fork, whose keeper nobody would stop, refuses. What they have started
+ *     finds that it is not awake, and ends.
  *
  * ELSEWHERE   Threads' caches: `cache/reclaim.h`. Pages within slabs: `gr_bin_trim`. Vacant runs: `page/purge.h`.
  */
