@@ -230,6 +230,32 @@ static void purge_repaired_after_fork(void **state) {
     assert_int_equal(fork_result, 0);
 }
 
+/* One page of each granule is in memory, which is sparse; a run that is wholly there stays. */
+static void purge_sparse_in_turns(void **state) {
+    (void)state;
+    enum { RUN = LARGE_MAX_GRANULES, FULL = 8 };
+    size_t full = dirty_run(FULL), sparse = dirty_run(RUN);
+    memset(region_address(full), 1, FULL * (size_t)GRANULE_BYTES);
+    gr_purge_poll_sparse();
+    gr_run_free(full, FULL);
+    gr_run_free(sparse, RUN);
+    uint64_t before = gr_purged();
+    gr_purge_poll_sparse();
+    assert_int_equal(gr_purged(), before); /* nothing large was freed */
+    gr_purge_freed(SPARSE_SWEEP_GRANULES);
+    unsigned turns = 0;
+    for (uint64_t purged = before; gr_purged() < before + RUN; purged = gr_purged()) {
+        gr_purge_poll_sparse();
+        assert_in_range(gr_purged() - purged, 1, SPARSE_TURN_GRANULES);
+        turns++;
+    }
+    assert_in_range(turns, RUN / SPARSE_TURN_GRANULES, RUN / SPARSE_TURN_GRANULES + 2);
+    assert_int_equal(gr_vacant_dirty(), FULL);
+    for (unsigned i = 0; i < 3; i++)
+        gr_purge_poll_sparse();
+    assert_int_equal(gr_vacant_dirty(), FULL);
+}
+
 #define TEST(test) cmocka_unit_test_setup(test, start_clean)
 
 int main(void) {
@@ -247,6 +273,7 @@ int main(void) {
         TEST(purge_at_once),
         TEST(purge_busy_to_others),
         TEST(purge_repaired_after_fork),
+        TEST(purge_sparse_in_turns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,8 +15,9 @@ static struct {
     struct half busy;
     struct word freed; /* granules, in large blocks */
     /* the purger's */
-    struct word next_arena; /* where the sweep goes on */
-    struct word round;      /* of freed / SPARSE_SWEEP_GRANULES, when the last sparse sweep was */
+    struct word next_chunk;        /* where the sweep goes on */
+    struct word next_sparse_chunk; /* where the sparse one does */
+    struct word round;             /* of freed / SPARSE_SWEEP_GRANULES, when the last sparse sweep ended */
 } purge;
 
 uint8_t gr_purge_tick(void) { return (uint8_t)word_load_relaxed(&purge.tick); }
@@ -48,30 +49,29 @@ static uint64_t due_in_word(struct arena *a, unsigned word, uint64_t now, uint64
     return found;
 }
 
-/* Sweeps on from where the last turn stopped, at most once around. True: the limit was met before the end. */
-static bool sweep(uint64_t now, uint64_t ticks, uint64_t limit, bool if_sparse) {
-    size_t count = gr_arena_count();
-    uint64_t done = 0;
-    size_t index = word_load_relaxed(&purge.next_arena);
-    for (size_t seen = 0; seen < count; seen++, index++) {
-        if (index >= count)
-            index = 0;
+/* Sweeps on from where the last turn stopped. True: the limit, of granules purged or, if_sparse, looked at, was met before the
+ * end; else the next one begins anew. */
+static bool sweep(struct word *next, uint64_t now, uint64_t ticks, uint64_t limit, bool if_sparse) {
+    size_t chunks = gr_arena_count() * ARENA_CHUNKS, at = word_load_relaxed(next);
+    uint64_t spent = 0, purged = 0;
+    for (; at < chunks; at++) {
+        size_t index = at / ARENA_CHUNKS;
         struct arena *a = ref_load_acquire(&gr_arenas[index]); /* [acquire arena-born] */
-        for (unsigned w = 0; a && w < ARENA_CHUNKS; w++) {
-            uint64_t due = due_in_word(a, w, now, ticks);
-            if (!due)
-                continue;
-            if (done >= limit) {
-                word_store_relaxed(&purge.next_arena, index);
-                word_add_relaxed(&purge.purged, done);
-                return true;
-            }
-            done += gr_run_purge(a, index, w, bits_lowest_k(due, (unsigned)min_size(limit - done, 64)), if_sparse);
-        }
+        uint64_t due = a ? due_in_word(a, at % ARENA_CHUNKS, now, ticks) : 0;
+        if (!due)
+            continue;
+        if (spent >= limit)
+            break;
+        uint64_t part = bits_lowest_k(due, (unsigned)min_size(limit - spent, 64));
+        unsigned done = gr_run_purge(a, index, at % ARENA_CHUNKS, part, if_sparse);
+        purged += done;
+        spent += if_sparse ? bits_count(part) : done;
+        if (part != due)
+            break;
     }
-    word_store_relaxed(&purge.next_arena, 0);
-    word_add_relaxed(&purge.purged, done);
-    return false;
+    word_store_relaxed(next, at < chunks ? at : 0);
+    word_add_relaxed(&purge.purged, purged);
+    return at < chunks;
 }
 
 void gr_purge_freed(size_t granules) { word_add_relaxed(&purge.freed, granules); }
@@ -82,8 +82,8 @@ void gr_purge_poll_sparse(void) {
     uint64_t round = word_load_relaxed(&purge.freed) / SPARSE_SWEEP_GRANULES;
     if (round == word_load_relaxed(&purge.round) || option_get(OPTION_PURGE_MS) == OPTION_NEVER || !begin())
         return;
-    word_store_relaxed(&purge.round, round);
-    sweep(0, PURGE_ANY_AGE, UINT64_MAX, true);
+    if (!sweep(&purge.next_sparse_chunk, 0, PURGE_ANY_AGE, SPARSE_TURN_GRANULES, true))
+        word_store_relaxed(&purge.round, round);
     end();
 }
 
@@ -97,8 +97,8 @@ bool gr_purge_poll(uint64_t now_ms) {
     /* Runs are stamped with the last tick that anybody saw: against that one they have an age, and what was freed since, however
      * long ago that tick is, has none yet. */
     uint64_t before = gr_purged();
-    bool more =
-        gr_vacant_dirty() && sweep(word_load_relaxed(&purge.tick), delay / PURGE_TICK_MS, PURGE_TURN_GRANULES, false);
+    bool more = gr_vacant_dirty() && sweep(&purge.next_chunk, word_load_relaxed(&purge.tick), delay / PURGE_TICK_MS,
+                                           PURGE_TURN_GRANULES, false);
     if (gr_purged() - before > gr_purged_most_once())
         word_store_relaxed(&purge.most_once, gr_purged() - before);
     word_store_relaxed(&purge.tick, more ? now - 1 : now); /* not done: the next slow path goes on */
@@ -110,9 +110,9 @@ uint64_t gr_purge_all(uint64_t keep) {
     if (!begin())
         return 0;
     uint64_t before = gr_purged(), have = gr_vacant_dirty();
-    word_store_relaxed(&purge.next_arena, 0);
+    word_store_relaxed(&purge.next_chunk, 0);
     if (have > keep)
-        sweep(0, PURGE_ANY_AGE, have - keep, false);
+        sweep(&purge.next_chunk, 0, PURGE_ANY_AGE, have - keep, false);
     uint64_t done = gr_purged() - before;
     end();
     return done;

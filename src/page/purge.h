@@ -6,8 +6,8 @@
  *
  * INVARIANTS
  *   one-purger  At most one thread purges; the others go on without it.
- *   bounded     One turn purges at most PURGE_TURN_GRANULES of what has aged. The sweep of what is hardly there has no bound:
- *               there is little to purge, and 16 GiB were freed since the last one.
+ *   bounded     One turn purges at most PURGE_TURN_GRANULES of what has aged, and looks at most at SPARSE_TURN_GRANULES for what
+ *               is hardly there.
  *
  * STATES      from    step   who      order           to
  *             ------  -----  -------  --------------  ------------------------------------------
@@ -35,8 +35,8 @@ bool gr_purge_poll(uint64_t now_ms);
 /* A large block of so many granules was freed. */
 void gr_purge_freed(size_t granules);
 
-/* Called on slow paths: for each 16 GiB of them, what lies vacant with little of it in memory is purged. Work drives it and not
- * time: a keeper that looks twice a second would come too late. */
+/* Called on slow paths: for each 16 GiB of them, what lies vacant with little of it in memory is purged, in turns. Work drives it
+ * and not time: a keeper that looks twice a second would come too late. */
 void gr_purge_poll_sparse(void);
 
 /* Purges every vacant dirty granule but `keep` of them. Returns how many were purged. */
