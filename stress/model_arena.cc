@@ -2,7 +2,7 @@
  * purged; chunks mapped for the first time, unmapped and mapped again; the hint that an arena has room.
  *
  * A granule's memory is a plain variable: its holder writes it, the system clears it, and whoever is told that a run is clean
- * reads zero.
+ * reads zero. The footprint is what is held or dirty, in the end of each run.
  *
  * covers: S125 C2 C12
  */
@@ -26,16 +26,17 @@ static size_t granule_of(void *at) { return ((uintptr_t)at - gr_region_base.valu
 
 bool os_purge(void *at, size_t bytes);
 uint64_t os_clock_ms(void) { return 0; }
-uint64_t option_get(enum option) { return OPTION_NEVER; }
+static uint64_t hard; /* the limit */
+uint64_t option_get(enum option which) { return which == OPTION_LIMIT_HARD ? hard : OPTION_NEVER; }
+bool gr_cgroup_limit(const char *, uint64_t *) { return false; }
 void gr_meta_count_mapped(uint64_t) {}
 void *gr_huge_adopt(void *, size_t, size_t) { return nullptr; }
-bool gr_limit_take(uint64_t) { return true; }
-void gr_limit_give(uint64_t) {}
 void gr_check_failed(const char *what, const char *, int) {
     rl::ctx().fail_test(what, rl::test_result_user_assert_failed, $);
     abort();
 }
 
+#include "page/limit.c"
 #include "page/page_map.c"
 #include "page/arena.c"
 #include "page/purge.c"
@@ -119,6 +120,7 @@ struct arena_model : model::suite<arena_model, THREADS, ARENAS * CHUNKS + 2, 2 *
         memset(mapped, true, sizeof mapped);
         more_memory = grows = second_may_be_made = false;
         all_served = true;
+        hard = OPTION_NEVER;
         purgers = freed = 0;
         second_is_there($) = 0;
         system.store(0, rl::mo_relaxed, $);
@@ -166,6 +168,10 @@ struct arena_model : model::suite<arena_model, THREADS, ARENAS * CHUNKS + 2, 2 *
             RL_ASSERT(holder[g] == before);
             holder[g] = t;
         }
+        RL_ASSERT(held() <= hard / GRANULE_BYTES);
+    }
+    uint64_t held() const { /* granules */
+        return (uint64_t)std::count_if(std::begin(holder), std::end(holder), [](int h) { return h != NOBODY; });
     }
     void touch(int t, size_t first, size_t n, bool is_new) {
         for (size_t g = first; g < first + n; g++) {
@@ -287,6 +293,18 @@ struct arena_model : model::suite<arena_model, THREADS, ARENAS * CHUNKS + 2, 2 *
             give(t, first, 1);
     }
 
+    void start_limit() {
+        start(0b00111100, 0b00001100);
+        hard = 3 * GRANULE_BYTES;
+    }
+    void limit(unsigned t) { /* two dirty granules are paid for, two clean ones are one too many */
+        if (t == 1)
+            gr_purge_all(0);
+        else if (t == 0)
+            give(t, claim(t, 2), 2);
+        claim(t, t == 2 ? 2 : 1);
+    }
+
     void start_unmap() {
         start(0, 0);
         set_word(1, ~0ull, 3);
@@ -329,7 +347,10 @@ struct arena_model : model::suite<arena_model, THREADS, ARENAS * CHUNKS + 2, 2 *
         void (arena_model::*start)(), (arena_model::*run)(unsigned);
     } programs[];
 
-    void set_up() { (this->*programs[model::program].start)(); }
+    void set_up() {
+        (this->*programs[model::program].start)();
+        word_store_relaxed(&gr_limit.footprint, (held() + arenas.vacant_dirty.value) * GRANULE_BYTES);
+    }
     void run(unsigned t) { (this->*programs[model::program].run)(t); }
 
     /* ---- in the end ---- */
@@ -342,6 +363,7 @@ struct arena_model : model::suite<arena_model, THREADS, ARENAS * CHUNKS + 2, 2 *
         if (grows)
             vacant_dirty += check_arena(1, &second_arena);
         RL_ASSERT(arenas.vacant_dirty.value == vacant_dirty);
+        RL_ASSERT(gr_limit.footprint.value == (held() + vacant_dirty) * GRANULE_BYTES);
     }
     unsigned check_arena(size_t index, const struct arena *a) {
         uint64_t any = 0;
@@ -382,6 +404,7 @@ const arena_model::program arena_model::programs[] = {
     {"first-wide", &arena_model::start_first_wide, &arena_model::first},
     {"look", &arena_model::start_first, &arena_model::look},
     {"room", &arena_model::start_room, &arena_model::room},
+    {"limit", &arena_model::start_limit, &arena_model::limit},
     {"unmap", &arena_model::start_unmap, &arena_model::unmap},
     {"free-twice", &arena_model::start_free_twice, &arena_model::free_twice},
 };

@@ -1,5 +1,5 @@
 /* model_huge.cc -- page/huge.c as shipped: blocks of two places in one window of records, where the system hands an address out
- * again as soon as it is unmapped.
+ * again as soon as it is unmapped. The footprint is what they have, in the end.
  *
  * covers: S125 C2 C5
  */
@@ -10,6 +10,7 @@
 #include "base/bits.h"
 #include "base/limits.h"
 
+#include "os/options.h"
 #include "os/os.h"
 
 enum { THREADS = 3, PLACES = 3, SLOTS = 6, PAGE = 4096 };
@@ -26,13 +27,14 @@ bool os_resize(void *at, size_t old_bytes, size_t new_bytes);
 bool os_move(void *at, size_t old_bytes, void *over, size_t new_bytes);
 void *os_detach(void *, size_t, size_t) { return nullptr; }
 size_t os_page_bytes(void) { return PAGE; }
-bool gr_limit_take(uint64_t) { return true; }
-void gr_limit_give(uint64_t) {}
+uint64_t option_get(enum option) { return OPTION_NEVER; }
+bool gr_cgroup_limit(const char *, uint64_t *) { return false; }
 void gr_check_failed(const char *what, const char *, int) {
     rl::ctx().fail_test(what, rl::test_result_user_assert_failed, $);
     abort();
 }
 
+#include "page/limit.c"
 #include "page/huge.c"
 
 /* ---- the model ---- */
@@ -57,6 +59,7 @@ struct huge_model : model::suite<huge_model, THREADS, 1, 2 * SLOTS + 1> {
             mapped[i] = 0;
         }
         bind(&total, 2 * PAGE);
+        word_store_relaxed(&gr_limit.footprint, 2 * PAGE);
         system.store(0, rl::mo_relaxed, $);
         memset(block, 0, sizeof block);
         memset(size, 0, sizeof size);
@@ -168,7 +171,7 @@ struct huge_model : model::suite<huge_model, THREADS, 1, 2 * SLOTS + 1> {
             RL_ASSERT(records == blocks && blocks <= 1 && (mapped[i] != 0) == (blocks == 1));
             sum += mapped[i];
         }
-        RL_ASSERT(model::final_value(&total) == sum);
+        RL_ASSERT(model::final_value(&total) == sum && gr_limit.footprint.value == sum);
         RL_ASSERT(model::program != 2 || freed == 1);
     }
 };

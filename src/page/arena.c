@@ -170,6 +170,20 @@ static size_t settled(size_t first, unsigned n) {
     return first;
 }
 
+/* A run chosen because it was dirty, and so paid for: what a purge has made clean before it was claimed is taken anew. 0: there was
+ * none, or the limit is in the way and it is vacant again. */
+static size_t settled_dirty(size_t first, unsigned n) {
+    if (!first)
+        return 0;
+    struct arena *a = arena_of(first);
+    unsigned at = first % ARENA_GRANULES, clean = n - dirty_in(a, at, n);
+    if (GR_LIKELY(!clean) || gr_limit_take((uint64_t)GRANULE_BYTES * clean))
+        return first;
+    vacate(a, at, n);
+    set_roomy(first / ARENA_GRANULES);
+    return 0;
+}
+
 /* From the lowest arena on: addresses stay dense, the high ones drain. 0: no vacant run fits. */
 static size_t claim_vacant(unsigned n, unsigned align, struct wanted wanted) {
     size_t count = gr_arena_count();
@@ -315,7 +329,7 @@ size_t gr_run_claim(size_t granules, size_t align) {
     const struct wanted dirty = {.dirty_only = true, .dense = dense, .sparse = true};
     const struct wanted own = {.dense = dense, .sparse = !dense}, any = {.dense = true, .sparse = true};
     for (;;) {
-        size_t first = gr_vacant_dirty() >= granules ? claim_vacant(n, a, dirty) : 0;
+        size_t first = gr_vacant_dirty() >= granules ? settled_dirty(claim_vacant(n, a, dirty), n) : 0;
         if (first)
             return first;
         if (!gr_limit_take(granules * GRANULE_BYTES))

@@ -5,7 +5,7 @@
  *             about to allocate gives back first what lies idle, and goes on.
  *
  * OWNS        The footprint: who takes granules that were clean or maps a huge block takes their bytes before, who gives pages
- *             back gives the bytes after. What is dirty already is paid for.
+ *             back gives the bytes after. What is dirty already is paid for; who claimed it for that looks again when it is his.
  *
  * INVARIANTS
  *   below-hard  footprint <= limit_hard, but for bytes that a call has taken and, refused, is about to give.
