@@ -91,7 +91,7 @@ enum os_result gr_region_map(size_t first, size_t chunks) {
 struct arena_model;
 static arena_model *now;
 
-struct arena_model : model::suite<arena_model, THREADS, ARENAS * CHUNKS + 2, 2 * ARENAS * CHUNKS + 5> {
+struct arena_model : model::suite<arena_model, THREADS, ARENAS * CHUNKS + 2, 2 * ARENAS * CHUNKS + 7> {
     enum { FIRST = 60, WATCHED = 8, NOBODY = -1 }; /* granules around the border of words 0 and 1 */
     rl::var<unsigned> memory[WATCHED];
     rl::var<unsigned> second_is_there; /* written by the system when it maps the second arena's record */
@@ -134,11 +134,17 @@ struct arena_model : model::suite<arena_model, THREADS, ARENAS * CHUNKS + 2, 2 *
         set_word(0, vacant << FIRST, (dirty | ~vacant) << FIRST);
         set_word(1, vacant >> (64 - FIRST), (dirty | ~vacant) >> (64 - FIRST));
         word_store_relaxed(&arenas.vacant_dirty, bits_count(vacant & dirty));
+        word_store_relaxed(&arenas.mapped, ARENAS * CHUNKS * CHUNK_GRANULES);
     }
     void set_word(unsigned w, uint64_t vacant, uint64_t dirty) {
         word_store_relaxed(&first_arena.vacant[w], vacant);
         word_store_relaxed(&first_arena.dirty[w], dirty);
         in_play[w] = vacant;
+    }
+    /* Elsewhere the sums are no steps. */
+    void bind_sums(uint64_t vacant_dirty) {
+        bind(&arenas.vacant_dirty, vacant_dirty);
+        bind(&arenas.mapped, ARENAS * CHUNKS * CHUNK_GRANULES);
     }
     /* Nothing was ever mapped, and the system has so many chunks for the first arena, enough for the second. */
     void start_empty(unsigned chunks) {
@@ -158,6 +164,7 @@ struct arena_model : model::suite<arena_model, THREADS, ARENAS * CHUNKS + 2, 2 *
         memset(mapped_second, false, sizeof mapped_second);
         ref_store_relaxed(&gr_arenas[0], nullptr);
         word_store_relaxed(&arenas.count, 0);
+        word_store_relaxed(&arenas.mapped, 0);
         word_store_relaxed(&arenas.roomy[0], 0);
     }
 
@@ -251,7 +258,10 @@ struct arena_model : model::suite<arena_model, THREADS, ARENAS * CHUNKS + 2, 2 *
         }
     }
 
-    void start_clean_mixed() { start(0b00001111, 0b00000011); }
+    void start_clean_mixed() {
+        start(0b00001111, 0b00000011);
+        bind_sums(2);
+    }
     void clean_mixed(unsigned t) { /* dirty bits of one word set and cleared at once */
         if (t == 0)
             gr_purge_all(0);
@@ -270,7 +280,10 @@ struct arena_model : model::suite<arena_model, THREADS, ARENAS * CHUNKS + 2, 2 *
     }
 
     void start_first() { start_empty(1); }
-    void start_first_wide() { start_empty(3); }
+    void start_first_wide() {
+        start_empty(3);
+        bind(&arenas.mapped, 0);
+    }
     void first(unsigned t) {
         if (!claim(t, t == 2 ? 2 : 1))
             all_served = false;
@@ -313,6 +326,12 @@ struct arena_model : model::suite<arena_model, THREADS, ARENAS * CHUNKS + 2, 2 *
         in_play[1] = 0;
         more_memory = true;
     }
+    void start_unmap_sums() {
+        start_unmap();
+        set_word(2, ~0ull, 1);
+        in_play[2] = 0;
+        bind_sums(3);
+    }
     void unmap(unsigned t) { /* a chunk goes while others want it; they may map it again */
         if (t == 0) {
             gr_arenas_unmap_vacant();
@@ -345,11 +364,12 @@ struct arena_model : model::suite<arena_model, THREADS, ARENAS * CHUNKS + 2, 2 *
     static const struct program {
         const char *name;
         void (arena_model::*start)(), (arena_model::*run)(unsigned);
+        model::bound bound = 1;
     } programs[];
 
     void set_up() {
         (this->*programs[model::program].start)();
-        word_store_relaxed(&gr_limit.footprint, (held() + arenas.vacant_dirty.value) * GRANULE_BYTES);
+        word_store_relaxed(&gr_limit.footprint, (held() + model::final_value(&arenas.vacant_dirty)) * GRANULE_BYTES);
     }
     void run(unsigned t) { (this->*programs[model::program].run)(t); }
 
@@ -362,7 +382,11 @@ struct arena_model : model::suite<arena_model, THREADS, ARENAS * CHUNKS + 2, 2 *
         uint64_t vacant_dirty = check_arena(0, &first_arena);
         if (grows)
             vacant_dirty += check_arena(1, &second_arena);
-        RL_ASSERT(arenas.vacant_dirty.value == vacant_dirty);
+        RL_ASSERT(model::final_value(&arenas.vacant_dirty) == vacant_dirty);
+        uint64_t chunks = 0;
+        for (auto &a : mapped)
+            chunks += (uint64_t)std::count(a, a + CHUNKS, true);
+        RL_ASSERT(model::final_value(&arenas.mapped) == chunks * CHUNK_GRANULES);
         RL_ASSERT(gr_limit.footprint.value == (held() + vacant_dirty) * GRANULE_BYTES);
     }
     unsigned check_arena(size_t index, const struct arena *a) {
@@ -400,12 +424,13 @@ const arena_model::program arena_model::programs[] = {
     {"clean", &arena_model::start_clean, &arena_model::clean},
     {"clean-mixed", &arena_model::start_clean_mixed, &arena_model::clean_mixed},
     {"clean-room", &arena_model::start_clean_room, &arena_model::clean_room},
-    {"first", &arena_model::start_first, &arena_model::first},
-    {"first-wide", &arena_model::start_first_wide, &arena_model::first},
-    {"look", &arena_model::start_first, &arena_model::look},
+    {"first", &arena_model::start_first, &arena_model::first, {1, 3}},
+    {"first-wide", &arena_model::start_first_wide, &arena_model::first, {1, 3}},
+    {"look", &arena_model::start_first, &arena_model::look, {1, 3}},
     {"room", &arena_model::start_room, &arena_model::room},
     {"limit", &arena_model::start_limit, &arena_model::limit},
     {"unmap", &arena_model::start_unmap, &arena_model::unmap},
+    {"unmap-sums", &arena_model::start_unmap_sums, &arena_model::unmap, {1, 3}},
     {"free-twice", &arena_model::start_free_twice, &arena_model::free_twice},
 };
 
@@ -440,10 +465,10 @@ static void clear_memory(size_t first, size_t n) {
 
 int main(int argc, char **argv) {
     seam::on_access = look_into;
-    model::description d = {"arena", {}, {}};
+    model::description d = {"arena", {}, {}, {"page/arena.c", "page/arena.h", "page/purge.c", "page/large.c"}};
     for (auto &p : arena_model::programs) {
         d.programs.push_back(p.name);
-        d.bounds.push_back(p.start != &arena_model::start_first && p.start != &arena_model::start_first_wide);
+        d.bounds.push_back(p.bound);
     }
     return model::main_of<arena_model>(argc, argv, d);
 }

@@ -1,6 +1,7 @@
 /* model_boot.cc -- page/region.c and slab/seal.c as shipped: what the first threads of a process agree on, all at once. The base of
- * the region, with its first chunk mapped once; the secrets of the hardened build. (The key of the thread-exit hook is
- * agreed on as the base is, the first chunk of records is in `model_depot.cc`, the first arena in `model_arena.cc`.)
+ * the region, with its first chunk mapped once; the secrets of the hardened build. And that one of the threads that free a sealed block at
+ * once gets its seal. (The key of the thread-exit hook is in `model_os.cc`, the first chunk of records in `model_depot.cc`, the
+ * first arena in `model_arena.cc`.)
  *
  * covers: S125 C2 C3
  */
@@ -39,7 +40,10 @@ void gr_check_failed(const char *what, const char *, int) {
     abort();
 }
 
-struct boot_model : model::suite<boot_model, THREADS, 1, 5> {
+struct boot_model : model::suite<boot_model, THREADS, 1, 6> {
+    enum { BASE, SECRETS, SEALED, BLOCK = 32 };
+    alignas(16) char block[BLOCK]; /* sealed for 20 bytes of its user */
+    unsigned taken;
     rl::var<unsigned> chunk[MOST_MAPS]; /* written by who maps it */
     uintptr_t at[MOST_MAPS];
     bool mapped[MOST_MAPS];
@@ -52,7 +56,15 @@ struct boot_model : model::suite<boot_model, THREADS, 1, 5> {
         bind(&gr_seal_secret.multiply, 0);
         bind(&drawn, 0);
         bind(&booted, 0);
+        if (model::program == SEALED) {
+            secrets = 0;
+            gr_seal_boot();
+            memset(block, 0, sizeof block);
+            bind(seal_word(block, BLOCK), 0);
+            seal_put(block, BLOCK, 20);
+        }
         secrets = 0;
+        taken = 0;
         maps = 0;
         for (unsigned i = 0; i < MOST_MAPS; i++) {
             chunk[i]($) = 0;
@@ -61,7 +73,9 @@ struct boot_model : model::suite<boot_model, THREADS, 1, 5> {
         now = this;
     }
     void run(unsigned thread) {
-        if (model::program == 0) {
+        if (model::program == SEALED) {
+            taken += seal_slack(block, seal_take(block, BLOCK)) == BLOCK - SEAL_WORD - 20;
+        } else if (model::program == BASE) {
             RL_ASSERT(gr_region_boot());
             uintptr_t base = region_base();
             unsigned i = 0;
@@ -77,7 +91,9 @@ struct boot_model : model::suite<boot_model, THREADS, 1, 5> {
         }
     }
     void check() {
-        if (model::program == 0) {
+        if (model::program == SEALED) {
+            RL_ASSERT(taken == 1); /* of all that free it at once */
+        } else if (model::program == BASE) {
             unsigned kept = 0;
             for (unsigned i = 0; i < maps; i++) {
                 RL_ASSERT(!mapped[i] || at[i] == model::final_value(&gr_region_base));
@@ -114,5 +130,10 @@ static void unmap(uintptr_t at) {
 }
 
 int main(int argc, char **argv) {
-    return model::main_of<boot_model>(argc, argv, {"boot", {"base", "secrets"}, {}, {}, {3, 3}});
+    return model::main_of<boot_model>(argc, argv,
+                                      {"boot",
+                                       {"base", "secrets", "sealed"},
+                                       {},
+                                       {"page/region.c", "page/region.h", "slab/seal.c", "slab/seal.h"},
+                                       {3, 3, 3}});
 }

@@ -246,5 +246,7 @@ bool os_unmap(void *, size_t) {
 static void return_blocks(void *const *, unsigned) {}
 
 int main(int argc, char **argv) {
-    return model::main_of<depot_model>(argc, argv, {"depot", {"exchange", "turn", "born"}, {}});
+    return model::main_of<depot_model>(
+        argc, argv,
+        {"depot", {"exchange", "turn", "born"}, {}, {"central/depot.c", "page/meta.c", "page/meta.h", "base/stack.h"}});
 }

@@ -209,6 +209,8 @@ bool os_move(void *at, size_t old_bytes, void *over, size_t new_bytes) {
     now->kernel();
     unsigned from = huge_model::place_of(at), to = huge_model::place_of(over);
     RL_ASSERT(now->mapped[from] == old_bytes && now->mapped[to] == new_bytes);
+    if (rl::rand(4) == 0)
+        return false;
     now->memory[to]($) = (unsigned)now->memory[from]($);
     now->memory[from]($) = 0;
     now->kernel();
@@ -221,5 +223,5 @@ int main(int argc, char **argv) {
     for (unsigned found = 0; found < PLACES; at += PAGE)
         if (found == 0 || home_of((void *)at) == home_of((void *)places[0]))
             places[found++] = at;
-    return model::main_of<huge_model>(argc, argv, {"huge", {"reuse", "move", "free-twice"}, {}});
+    return model::main_of<huge_model>(argc, argv, {"huge", {"reuse", "move", "free-twice"}, {}, {"page/huge.c"}});
 }

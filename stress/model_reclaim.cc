@@ -5,6 +5,8 @@
  * cache/thread.c. Blocks are on the slabs, in the magazine, or in one hand; whoever has one writes it as plain memory, so that
  * a block which changes hands without an edge is a data race. So are the bottom of the magazine and the rest of the cache
  * (`reserve`), which one thread at a time may touch.
+ *
+ * covers: S125 C2
  */
 #include "model/c.h"
 
@@ -430,6 +432,6 @@ int main(int argc, char **argv) {
         {"reclaim",
          {"hits", "miss", "two-takers", "full", "end", "heir", "refused", "idle", "gate", "end-alone"},
          {"reads-before-it-commits", "looks-at-the-round-only", "looks-at-the-top-only", "claims-without-a-look"},
-         {},
+         {"cache/reclaim.c", "cache/reclaim.h", "cache/cache.h", "model_reclaim.cc"},
          {2, 2, 2, 2, 2, 2, 2, 2, 2, 2}});
 }

@@ -467,6 +467,7 @@ int main(int argc, char **argv) {
          {"hand-over", "rebirth", "two-slabs", "park", "threshold", "park-two", "whole", "purge", "purge-one"},
          {"every-giver-lists", "retire-by-bits", "budget-by-bits", "lists-above-threshold", "freed-before-retired",
           "purges-the-live"},
-         {},
+         {"slab/slab.h", "slab/slab.c", "central/bin.c", "page/page_map.h", "page/page_map.c", "base/stack.h",
+          "model_slab.cc"},
          {1, 1, 1, 2, 1, 2, 2, 2, 2}});
 }

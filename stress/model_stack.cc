@@ -108,5 +108,6 @@ uint64_t without_tag(const seam::site &s, const void *, uint64_t value) {
 
 int main(int argc, char **argv) {
     seam::alter_operand = without_tag;
-    return model::main_of<stack_model>(argc, argv, {"stack", {"exchange", "turn", "turn-both"}, {"no-tag"}});
+    return model::main_of<stack_model>(argc, argv,
+                                       {"stack", {"exchange", "turn", "turn-both"}, {"no-tag"}, {"base/stack.h"}});
 }

@@ -4,11 +4,12 @@
  *                                 so many preemptions as the model says
  *     --runs N --seed S           other ones
  *     --program P                 one program
- *     --search bound|full         instead: all runs with at most --bound K preemptions (2), or simply all
+ *     --search bound|full         instead: all runs with at most --bound K preemptions (2), whose loads go back by at most
+ *                                 --old N values together (any), or simply all
  *     --mutant M [--history]      with one mutant, until it is caught; what happened, step by step
  *     --mutants [--equivalent F]  each mutant in turn, a table; fails if one is not caught, but for those that file F excuses,
  *                                 which get --few runs each (3000)
- *     --sites                     what the mutants are made from
+ *     --sites                     what the mutants are made from, file and line first, as .ci/models reads it
  *
  * A mutant of a site is named function.verb:deed, with #2 after the verb if the function has a second one; see `model/seam.h`.
  */
@@ -26,13 +27,21 @@ namespace model {
 
 inline unsigned program; /* the one that runs */
 
+/* How far an exhaustive search goes: so many preemptions; by so many values together do loads return older ones than the last. */
+struct bound {
+    static constexpr unsigned ANY = ~0u;
+    unsigned preemptions, old;
+    bound(unsigned preemptions_, unsigned old_ = ANY) : preemptions(preemptions_), old(old_) {}
+};
+
 /* What a model tells of itself. */
 struct description {
     const char *name;
     std::vector<const char *> programs;
-    std::vector<const char *> mutants;   /* its own */
-    std::vector<std::string> files = {}; /* whose sites are mutated, if not all: the others have models of their own */
-    std::vector<unsigned> bounds = {}; /* preemptions of the exhaustive search, by program; 0: none ends; missing: 1 */
+    std::vector<const char *> mutants; /* its own */
+    /* Whose sites are mutated: files of src/, and functions of others, the rest of which have models of their own. */
+    std::vector<std::string> covers;
+    std::vector<bound> bounds = {}; /* of the exhaustive search, by program; missing: one preemption */
 };
 
 /* A test suite with words to bind. Derived has set_up(), run(thread), check(). */
@@ -97,7 +106,7 @@ struct options {
     uint64_t runs = 300000, seed = 0, few = 3000;
     const char *program = nullptr, *mutant = nullptr, *equivalent = nullptr;
     rl::scheduler_type_e search = rl::random_scheduler_type;
-    unsigned bound = 2;
+    struct bound bound = 2;
     bool mutants = false, sites = false, history = false;
 };
 
@@ -116,6 +125,48 @@ struct memo : std::streambuf {
     size_t size() const { return static_cast<size_t>(pptr() - pbase()); }
 };
 
+/* Relacy's search with bounded preemptions, and older values bounded as well. */
+inline unsigned most_old;
+template <rl::thread_id_t THREADS>
+struct bounded_scheduler
+    : rl::tree_search_scheduler<bounded_scheduler<THREADS>, rl::context_bound_scheduler_thread_info<THREADS>, THREADS> {
+    using base = rl::tree_search_scheduler<bounded_scheduler<THREADS>, rl::context_bound_scheduler_thread_info<THREADS>,
+                                           THREADS>;
+    using info = typename base::thread_info_t;
+    unsigned switches, old;
+
+    bounded_scheduler(rl::test_params &p, typename base::shared_context_t &c, rl::thread_id_t dynamic)
+        : base(p, c, dynamic) {}
+    rl::thread_id_t iteration_begin_impl() {
+        switches = this->params_.context_bound;
+        old = most_old;
+        return base::iteration_begin_impl();
+    }
+    bool can_switch(info &) const { return switches; }
+    void on_switch(info &t) { switches -= t.state_ == rl::thread_state_running; }
+    unsigned rand_impl(unsigned limit, rl::sched_type type) {
+        if (type != rl::sched_type_atomic_load)
+            return base::rand_impl(limit, type);
+        unsigned older = old ? base::rand_impl(limit, type) : 0; /* than the value last looked at */
+        old -= older;
+        return older;
+    }
+    double iteration_count_approx() const { return 1; }
+};
+
+/* As rl::simulate: a run that fails is made again, with its history. */
+template <class Suite> bool search(rl::test_params &p) {
+    using scheduler = bounded_scheduler<Suite::params::thread_count>;
+    rl::ostringstream state, again;
+    *p.output_stream << "search\n";
+    if (rl::run_test<Suite, scheduler>(p, state, false) == rl::test_result_success)
+        return true;
+    p.initial_state = p.final_state = state.str();
+    p.collect_history = true;
+    rl::run_test<Suite, scheduler>(p, again, true);
+    return false;
+}
+
 /* One program, runs first + 1 .. last. */
 template <class Suite> verdict run_program(const options &o, unsigned program, uint64_t first, uint64_t last) {
     model::program = program;
@@ -124,7 +175,8 @@ template <class Suite> verdict run_program(const options &o, unsigned program, u
     std::ostream out(&said), nothing(nullptr);
     rl::test_params p;
     p.search_type = o.search;
-    p.context_bound = o.bound;
+    p.context_bound = o.bound.preemptions;
+    most_old = o.bound.old;
     p.iteration_count = o.seed + last;
     p.execution_depth_limit = 4000;
     rl::ostringstream start;
@@ -133,7 +185,7 @@ template <class Suite> verdict run_program(const options &o, unsigned program, u
         p.initial_state = start.str();
     p.output_stream = &out;
     p.progress_stream = &nothing;
-    bool passed = rl::simulate<Suite>(p);
+    bool passed = o.search == rl::fair_context_bound_scheduler_type ? search<Suite>(p) : rl::simulate<Suite>(p);
     verdict v = {!passed, program, p.stop_iteration, ""};
     if (!passed) { /* the second line says why */
         const char *end = said.text + said.size();
@@ -202,6 +254,12 @@ inline void apply(const named_mutant &m) {
     seam::mutant = {m.what, m.own ? nullptr : &seam::sites.table[m.site], m.order, m.own};
 }
 
+inline bool is_covered(const description &d, const seam::site &s) {
+    std::string file = s.file, function = s.function;
+    auto is_of = [&](const std::string &name) { return file.ends_with("/" + name) || function == name; };
+    return std::any_of(d.covers.begin(), d.covers.end(), is_of);
+}
+
 /* Learns the sites by running the unchanged model a little; the list of all mutants, in the order of the code. */
 template <class Suite> std::vector<named_mutant> list_mutants(const options &o, const description &d) {
     std::vector<named_mutant> list;
@@ -212,9 +270,7 @@ template <class Suite> std::vector<named_mutant> list_mutants(const options &o, 
         run_program<Suite>(quiet, p, 0, 3000);
     std::vector<unsigned> order;
     for (unsigned i = 0; i < seam::sites.count; i++) {
-        std::string file = seam::sites.table[i].file;
-        auto is_end = [&](const std::string &end) { return file.ends_with(end); };
-        if (d.files.empty() || std::any_of(d.files.begin(), d.files.end(), is_end))
+        if (is_covered(d, seam::sites.table[i]))
             order.push_back(i);
     }
     std::sort(order.begin(), order.end(), [](unsigned a, unsigned b) {
@@ -229,15 +285,28 @@ template <class Suite> std::vector<named_mutant> list_mutants(const options &o, 
     return list;
 }
 
-/* Programs in turn, a few runs each, then ten times as many. */
+/* How program p is searched exhaustively. */
+inline options search_of(const options &o, const description &d, unsigned p) {
+    options all = o;
+    all.search = rl::fair_context_bound_scheduler_type;
+    all.bound = p < d.bounds.size() ? d.bounds[p] : bound(1);
+    return all;
+}
+
+/* Programs in turn, a few runs each, then ten times as many; before it takes long, if so many runs were asked for, all of few
+ * preemptions. */
 template <class Suite> verdict hunt(const options &o, const description &d, uint64_t most) {
-    for (uint64_t first = 0, last = 1000; first < most; first = last, last *= 10)
-        for (unsigned p = 0; p < d.programs.size(); p++) {
-            verdict v = run_program<Suite>(o, p, first, std::min(last, most));
-            if (v.caught)
-                return v;
-        }
-    return verdict{};
+    verdict v = {};
+    auto each = [&](auto &&run) {
+        for (unsigned p = 0; p < d.programs.size() && !v.caught; p++)
+            v = run(p);
+    };
+    for (uint64_t first = 0, last = 1000; first < most && !v.caught; first = last, last *= 10) {
+        each([&](unsigned p) { return run_program<Suite>(o, p, first, std::min(last, most)); });
+        if (last == 10000 && most == o.runs)
+            each([&](unsigned p) { return run_program<Suite>(search_of(o, d, p), p, 0, most); });
+    }
+    return v;
 }
 
 /* The same in a process of its own: a caught run leaves its threads in the middle. */
@@ -318,11 +387,11 @@ template <class Suite> int run_mutants(const options &o, const description &d) {
     return wrong;
 }
 
-inline void list_sites() {
+inline void list_sites(const description &d) {
     for (unsigned i = 0; i < seam::sites.count; i++) {
         const seam::site &s = seam::sites.table[i];
-        if (s.simulated)
-            printf("%s line %u, %s\n", name_of(s).c_str(), s.line, rl::format(s.order));
+        if (s.simulated && is_covered(d, s))
+            printf("%s:%u %s, %s\n", s.file, s.line, name_of(s).c_str(), rl::format(s.order));
     }
 }
 
@@ -336,14 +405,15 @@ inline double seconds() {
 template <class Suite> bool show_program(const options &o, const description &d, unsigned program) {
     double from = seconds();
     verdict v = run_program<Suite>(o, program, 0, o.runs);
+    std::string old = o.bound.old == bound::ANY ? "" : " and " + std::to_string(o.bound.old) + " old values";
     printf("%s %s: ", d.name, d.programs[program]);
     if (v.caught)
         printf("run %" PRIu64 ": %s\n", v.run, v.why);
     else if (o.search == rl::random_scheduler_type)
         printf("%" PRIu64 " runs, nothing wrong, %.1f s\n", v.run - o.seed, seconds() - from);
     else if (o.search == rl::fair_context_bound_scheduler_type)
-        printf("all %" PRIu64 " runs of at most %u preemption%s, nothing wrong, %.1f s\n", v.run, o.bound,
-               o.bound == 1 ? "" : "s", seconds() - from);
+        printf("all %" PRIu64 " runs of at most %u preemption%s%s, nothing wrong, %.1f s\n", v.run, o.bound.preemptions,
+               o.bound.preemptions == 1 ? "" : "s", old.c_str(), seconds() - from);
     else
         printf("all %" PRIu64 " runs, nothing wrong, %.1f s\n", v.run, seconds() - from);
     fflush(stdout);
@@ -355,11 +425,9 @@ template <class Suite> int run_programs(const options &o, const description &d) 
     for (unsigned p = 0; p < d.programs.size(); p++) {
         if (o.program && strcmp(o.program, d.programs[p]))
             continue;
-        options all = o;
-        all.search = rl::fair_context_bound_scheduler_type;
-        all.bound = p < d.bounds.size() ? d.bounds[p] : 1;
+        options all = search_of(o, d, p);
         failed += show_program<Suite>(o, d, p);
-        if (o.search == rl::random_scheduler_type && all.bound)
+        if (o.search == rl::random_scheduler_type)
             failed += show_program<Suite>(all, d, p);
     }
     return failed;
@@ -393,7 +461,9 @@ template <class Suite> int main_of(int argc, char **argv, const description &d) 
         else if (word == "--equivalent")
             o.equivalent = value();
         else if (word == "--bound")
-            o.bound = static_cast<unsigned>(atoi(value()));
+            o.bound.preemptions = static_cast<unsigned>(atoi(value()));
+        else if (word == "--old")
+            o.bound.old = static_cast<unsigned>(atoi(value()));
         else if (word == "--search")
             o.search = *value() == 'f' ? rl::fair_full_search_scheduler_type : rl::fair_context_bound_scheduler_type;
         else if (word == "--mutants")
@@ -409,7 +479,7 @@ template <class Suite> int main_of(int argc, char **argv, const description &d) 
     }
     if (o.sites) {
         list_mutants<Suite>(o, d);
-        list_sites();
+        list_sites(d);
         return 0;
     }
     if (o.mutant)
