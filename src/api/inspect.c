@@ -16,6 +16,7 @@
 #include "page/meta.h"
 #include "page/purge.h"
 
+/* Statistics, here and below: each number by itself as somebody left it, in no order. */
 static void add_cache(struct cache *c, void *sum) { *(uint64_t *)sum += word_load_relaxed(&c->cached); }
 
 static size_t shown_limit(uint64_t bytes) { return bytes == OPTION_NEVER ? 0 : bytes; }

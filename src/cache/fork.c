@@ -10,8 +10,8 @@
 #include "page/limit.h"
 #include "page/purge.h"
 
+/* the child's alone, which is one thread when it sets this: no order to keep */
 struct half gr_repair_pending;
-/* the child's alone */
 static uint64_t born_at_fork;
 static volatile int *mark_of_survivor; /* its gr_inside: no other thread has that address */
 

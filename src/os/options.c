@@ -35,6 +35,7 @@ static const struct {
     [OPTION_GUARDS] = {"guards", KIND_NUMBER, 1000000000, {{NULL, 0}}},
 };
 
+/* Each is one word that says all: whoever reads it before or while the options are read has the default. */
 static struct word values[OPTION_COUNT] = {
     [OPTION_PURGE_MS] = {1000},
     [OPTION_THREAD_CACHE] = {2 << 20},

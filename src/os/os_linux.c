@@ -126,7 +126,7 @@ void os_want_huge_pages(void *at, size_t bytes, bool wanted) {
 }
 
 size_t os_page_bytes(void) {
-    static struct word known;
+    static struct word known; /* whoever asks first is told the same: in any order */
     size_t bytes = word_load_relaxed(&known);
     if (!bytes) {
         bytes = getauxval(AT_PAGESZ);
@@ -167,7 +167,7 @@ uint64_t os_secret(void) {
 
 enum { GUARDS_UNKNOWN, GUARDS_MARK, GUARDS_SPLIT };
 
-/* Asked of the kernel once: Linux 6.13 has MADV_GUARD_INSTALL. */
+/* Asked of the kernel once, or by a few at the same time, who are told the same: Linux 6.13 has MADV_GUARD_INSTALL. */
 static uint32_t guards(void) {
     static struct half known;
     uint32_t kind = half_load_relaxed(&known);
@@ -392,7 +392,8 @@ void os_at_fault(void (*hook)(const struct os_fault *)) {
     faults.hook = hook;
     faults.find_object.symbol = os_next_symbol("_dl_find_object");
     if (sigaction(SIGSEGV, NULL, &faults.before) == 0) {
-        struct sigaction ours = {.sa_sigaction = on_fault, .sa_mask = faults.before.sa_mask};
+        struct sigaction ours = {.sa_mask = faults.before.sa_mask};
+        ours.sa_sigaction = on_fault;
         ours.sa_flags = SA_SIGINFO | SA_ONSTACK | (faults.before.sa_flags & (SA_NODEFER | SA_RESTART));
         sigaction(SIGSEGV, &ours, NULL);
     }

@@ -42,6 +42,9 @@
     inline type noun##_swap_acquire(struct noun *w, type v, SEAM_HERE) {                                               \
         return seam::change(seam::SWAP, &w->value, v, rl::mo_acquire, SEAM_SITE(#noun "_swap_acquire"));               \
     }                                                                                                                  \
+    inline type noun##_swap_acq_rel(struct noun *w, type v, SEAM_HERE) {                                               \
+        return seam::change(seam::SWAP, &w->value, v, rl::mo_acq_rel, SEAM_SITE(#noun "_swap_acq_rel"));               \
+    }                                                                                                                  \
     inline bool noun##_cas_release(struct noun *w, type *seen, type v, SEAM_HERE) {                                    \
         return seam::cas(true, &w->value, seen, v, rl::mo_release, SEAM_SITE(#noun "_cas_release"));                   \
     }                                                                                                                  \
