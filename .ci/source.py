@@ -56,6 +56,11 @@ def line_of(text, offset):
     return text.count('\n', 0, offset) + 1
 
 
+def function_heads(text):
+    """(offset, name) of each function that C text without comments defines."""
+    return [(m.start(), m.group(1)) for m in re.finditer(r'^\w[^;{}\n#]*?\b(\w+)\([^;{}]*\)\s*\{', text, re.M)]
+
+
 class Report:
     """Collects what is wrong, prints it with its place, and says how much was looked at."""
 
