@@ -80,7 +80,8 @@ GR_INLINE size_t looked_at(void *p, size_t bytes, bool take, const char *call) {
     uint64_t seal = take ? seal_take(p, bytes) : seal_look(p, bytes), slack = seal_slack(p, seal);
     if (GR_UNLIKELY(slack > room))
         broken(p, bytes, seal, call);
-    if (GR_UNLIKELY(!slack_is_whole((char *)p + room, slack, SLACK_LOOK)))
+    if (GR_UNLIKELY(take ? !taken_slack_is_whole(p, room, slack)
+                         : !slack_is_whole((char *)p + room, slack, SLACK_LOOK)))
         overflown(p, room - slack, call);
     return room - slack;
 }

@@ -7,6 +7,13 @@
 
 struct seal_secret gr_seal_secret;
 
+#define PLACE(bytes, k) ((k)*16 < (bytes)-16 ? (k)*16 : (bytes)-16)
+#define PLACES(bytes)                                                                                                  \
+    { PLACE(bytes, 1), PLACE(bytes, 2), PLACE(bytes, 3), PLACE(bytes, 4), PLACE(bytes, 5), PLACE(bytes, 6) }
+GR_LINE const uint8_t gr_short_places[STRIDE_BYTES / 16 + 1][8] = {
+    PLACES(16), PLACES(16), PLACES(32), PLACES(48), PLACES(64), PLACES(80), PLACES(96), PLACES(112), PLACES(128),
+};
+
 static struct word booted, drawn;
 
 /* Whoever comes first chooses. */

@@ -26,6 +26,7 @@
 #define SLAB_SEAL_H
 
 #include <stdbool.h>
+#include <string.h>
 
 #include "base/atomic.h"
 #include "base/bits.h"
@@ -73,10 +74,28 @@ GR_INLINE void seal_put(void *block, size_t bytes, size_t n) {
 GR_INLINE uint64_t seal_look(void *block, size_t bytes) { return word_load_relaxed(seal_word(block, bytes)); }
 GR_INLINE uint64_t seal_take(void *block, size_t bytes) { return word_swap_relaxed(seal_word(block, bytes), 0); }
 
+GR_INLINE uint64_t word_anywhere(const void *at) {
+    uint64_t v;
+    memcpy(&v, at, sizeof v);
+    return v;
+}
+
 /* The slack of a block with this seal; more than any block's bytes: the seal is broken. */
 GR_INLINE uint64_t seal_slack(const void *block, uint64_t seal) {
     uint64_t open = seal ^ seal_of(block);
     return open >> SEAL_SLACK_SHIFT | open << (64 - SEAL_SLACK_SHIFT);
+}
+
+/* The same as slack_is_whole, of a block whose seal was taken, by words that begin anywhere: so no branch depends on how long the
+ * slack is, up to 16 bytes. */
+GR_INLINE bool taken_slack_is_whole(const void *block, size_t room, uint64_t slack) {
+    const char *at = (const char *)block + room - slack, *seal = (const char *)block + room;
+    uint64_t mark = slack ? SLACK_MARK : 0, more = word_anywhere(at) ^ mark;
+    more |= word_anywhere(at + 8 < seal ? at + 8 : seal);
+    if (GR_UNLIKELY(slack > 16))
+        for (const char *end = slack < SLACK_LOOK ? seal : at + SLACK_LOOK; (at += 8) + 8 < end;)
+            more |= word_anywhere(at + 8);
+    return !more;
 }
 
 /* The first byte that is not zero; NULL: all are. */
@@ -84,21 +103,33 @@ const void *gr_first_written(const void *block, size_t bytes);
 
 typedef uint64_t two_words __attribute__((vector_size(16)));
 
-/* A block is a multiple of 16 bytes. Up to 48 there are three places, which may be one; from 64 on the last four may have been looked
- * at before. */
-GR_INLINE two_words *middle(const void *block, size_t bytes) {
-    return (two_words *)((char *)(uintptr_t)block + (bytes / 2 & ~(size_t)15));
+/* A block is a multiple of 16 bytes. The sizes of a program's short blocks follow no order that a processor could foresee, so there
+ * are few branches on them: what is looked at or cleared may have been before. */
+enum { STRIDE_BYTES = 128, SHORT_BYTES = 512 };
+
+GR_INLINE two_words *vector_at(const void *block, size_t at) { return (two_words *)((char *)(uintptr_t)block + at); }
+
+/* For 16, 32 ... STRIDE_BYTES: where what lies between the first two words and the last is, in 6 places. */
+extern GR_HIDDEN const uint8_t gr_short_places[STRIDE_BYTES / 16 + 1][8];
+
+GR_INLINE two_words stride_of(const void *at) {
+    const two_words *v = at;
+    return ((v[0] | v[1]) | (v[2] | v[3])) | ((v[4] | v[5]) | (v[6] | v[7]));
 }
 
 GR_INLINE bool is_zero(const void *block, size_t bytes) {
-    const two_words *v = block, *end = (const two_words *)((const char *)block + bytes);
+    const char *v = block, *end = v + bytes;
     two_words any;
-    if (bytes < 64) {
-        any = *v | *middle(block, bytes) | end[-1];
+    if (bytes <= STRIDE_BYTES) {
+        const uint8_t *at = gr_short_places[bytes / 16];
+        any = (*vector_at(v, 0) | *vector_at(v, at[0])) | (*vector_at(v, at[1]) | *vector_at(v, at[2]));
+        any |= (*vector_at(v, at[3]) | *vector_at(v, at[4])) | (*vector_at(v, at[5]) | *vector_at(end - 16, 0));
     } else {
-        any = end[-1] | end[-2] | end[-3] | end[-4];
-        for (; v + 4 < end; v += 4)
-            any |= v[0] | v[1] | v[2] | v[3];
+        end -= STRIDE_BYTES;
+        any = stride_of(v) | stride_of(end);
+        if (bytes > 2 * STRIDE_BYTES)
+            while ((v += STRIDE_BYTES) < end)
+                any |= stride_of(v);
     }
     return (any[0] | any[1]) == 0;
 }
@@ -110,21 +141,30 @@ enum { WIDE_BYTES = 32 * 1024 };
 void gr_wide_clear(void *block, size_t bytes);
 bool gr_wide_is_zero(const void *block, size_t bytes);
 
+/* volatile: the compiler would call memset */
+GR_INLINE void clear_at(const void *block, size_t at) {
+    *(volatile two_words *)vector_at(block, at) = (two_words){0, 0};
+}
+
+GR_INLINE void clear_stride(const void *at) {
+    clear_at(at, 0), clear_at(at, 16), clear_at(at, 32), clear_at(at, 48);
+    clear_at(at, 64), clear_at(at, 80), clear_at(at, 96), clear_at(at, 112);
+}
+
 /* Makes a block as it is while nobody holds it; a short one by stores that cost less than any call. */
-enum { SHORT_BYTES = 512 };
 GR_INLINE void short_clear(void *block, size_t bytes) {
-    /* volatile: the compiler would call memset */
-    volatile two_words *v = block, *end = (two_words *)((char *)block + bytes);
-    const two_words zero = {0, 0};
-    if (bytes < 64) {
-        *v = zero;
-        *(volatile two_words *)middle(block, bytes) = zero;
-        end[-1] = zero;
+    char *v = block, *end = v + bytes;
+    if (bytes <= STRIDE_BYTES) {
+        const uint8_t *at = gr_short_places[bytes / 16];
+        clear_at(v, 0), clear_at(v, at[0]), clear_at(v, at[1]), clear_at(v, at[2]);
+        clear_at(v, at[3]), clear_at(v, at[4]), clear_at(v, at[5]), clear_at(end - 16, 0);
         return;
     }
-    end[-1] = end[-2] = end[-3] = end[-4] = zero;
-    for (; v + 4 < end; v += 4)
-        v[0] = v[1] = v[2] = v[3] = zero;
+    end -= STRIDE_BYTES;
+    clear_stride(v), clear_stride(end);
+    if (bytes > 2 * STRIDE_BYTES)
+        while ((v += STRIDE_BYTES) < end)
+            clear_stride(v);
 }
 GR_INLINE void block_clear(void *block, size_t bytes) {
     if (GR_LIKELY(bytes <= SHORT_BYTES))
