@@ -120,41 +120,61 @@ GR_NOINLINE static void free_other(void *p, size_t said, const char *call) {
     gr_free_checked(p, call);
 }
 
-/* p looks like what nobody holds; so it does not matter who frees it. */
-GR_NOINLINE static void free_clear(void *p, const char *call) { gr_free_checked(p, call); }
-
-GR_INLINE void hold_back(struct cache *self, size_t class, void *p, const char *call) {
-    void *out = cache_delay_owner(&self->delay[HARDENED ? class : 0], p);
-    if (out && GR_UNLIKELY(!cache_push_owner(self, class, out)))
-        free_clear(out, call);
+/* Makes room for a block of the class that is about to be freed: what was held back longest goes to the magazine. False: which is
+ * full. */
+GR_INLINE bool let_go(struct cache *self, size_t class, struct delay *d) {
+    void **slot = &d->slot[d->next], *out = *slot;
+    if (!out)
+        return true;
+    GR_COMMIT(slot, NULL);
+    if (GR_LIKELY(cache_push_owner(self, class, out)))
+        return true;
+    GR_COMMIT(slot, out);
+    return false;
 }
 
-GR_NOINLINE static void free_long(struct cache *self, size_t class, void *p, const char *call) {
-    block_clear(p, class_bytes((unsigned)class));
-    hold_back(self, class, p, call);
+/* The exchange that takes the seal makes what comes after it wait. So room was made for p before. */
+GR_NOINLINE static void free_long(struct delay *d, void *p, size_t said, const char *call) {
+    size_t bytes = d->rule.bytes;
+    check_said(p, said, looked_at(p, bytes, true, call), call);
+    block_clear(p, bytes);
+    cache_delay_owner(d, p);
+}
+
+/* What has to leave finds its magazine full. It looks like what nobody holds; so it does not matter who frees it. */
+GR_NOINLINE static void free_crowded(struct delay *d, void *p, size_t said, const char *call) {
+    void **slot = &d->slot[d->next], *out = *slot;
+    GR_COMMIT(slot, NULL);
+    gr_free_checked(out, call);
+    free_long(d, p, said, call);
 }
 
 GR_INLINE void free_of(void *p, size_t said, const char *call) {
-    size_t granule = region_granule(p);
+    size_t offset = (uintptr_t)p - region_base(), granule = offset >> GRANULE_SHIFT;
     if (GR_UNLIKELY(granule >= REGION_GRANULES)) {
         free_other(p, said, call);
         return;
     }
     struct cache *self = gr_self;
     size_t class = page_class(granule);
-    const struct block_rule *rule = &self->delay[HARDENED ? class : 0].rule;
-    if (GR_UNLIKELY(!block_rule_holds(rule, (uintptr_t)p - region_base()))) {
+    struct delay *d = &self->delay[HARDENED ? class : 0];
+    GR_OPAQUE(d); /* one register, and no address computed twice */
+    if (GR_UNLIKELY(!block_rule_holds(&d->rule, offset))) {
         free_other(p, said, call);
         return;
     }
-    size_t bytes = rule->bytes;
-    check_said(p, said, looked_at(p, bytes, true, call), call);
-    if (GR_UNLIKELY(bytes > SHORT_BYTES)) {
-        free_long(self, class, p, call);
+    if (GR_UNLIKELY(!let_go(self, class, d))) {
+        free_crowded(d, p, said, call);
         return;
     }
+    size_t bytes = d->rule.bytes;
+    if (GR_UNLIKELY(bytes > SHORT_BYTES)) {
+        free_long(d, p, said, call);
+        return;
+    }
+    check_said(p, said, looked_at(p, bytes, true, call), call);
     short_clear(p, bytes);
-    hold_back(self, class, p, call);
+    cache_delay_owner(d, p);
 }
 
 void gr_hardened_free(void *p) { free_of(p, SIZE_UNKNOWN, "free"); }

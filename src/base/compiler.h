@@ -52,6 +52,9 @@
 /* v is the same, and the compiler does not know it. */
 #define GR_OPAQUE(v) __asm__("" : "+r"(v))
 
+/* What the compiler need not test. */
+#define GR_ASSUME(x) ((x) ? (void)0 : __builtin_unreachable())
+
 /* v is where a function's result is, which spares the copy. */
 #if defined(__x86_64__)
 #define GR_RESULT(v) __asm__("" : "+a"(v))

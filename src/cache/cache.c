@@ -9,7 +9,7 @@
 #include "os/options.h"
 
 enum {
-    FIRST_ROUNDS = 8, /* at most, and FIRST_BYTES of blocks, but two */
+    FIRST_ROUNDS = HARDENED ? 16 : 8, /* at most, and FIRST_BYTES of blocks, but two; hardened: that draw among more */
     FIRST_BYTES = 8 * 1024,
     LEAST_BUDGET = 32 * 1024, /* of a thread, in bytes of blocks in one magazine per class */
     LEAST_SHARE = 192 * 1024, /* of a thread in a small heap: of at least 4 threads, and of 8 MiB in all */
@@ -37,7 +37,7 @@ void gr_cache_init(struct cache *self) {
     for (unsigned i = 0; i < CLASS_BY_16_ENTRIES; i++)
         self->class_by_16[i] = (uint8_t)class_in_shard(by_16[i], self->index % SHARDS);
     if (HARDENED) {
-        self->random = gr_seal_random();
+        self->random = gr_seal_random() | 1;
         for (unsigned c = 1; c <= CLASSES; c++) {
             self->delay[c].rule = gr_block_rule_of(c);
             self->delay[c].last = (uint8_t)(delay_slots(c) - 1);
@@ -227,11 +227,12 @@ static bool load_empty(struct cache *self, unsigned class) {
     return true;
 }
 
-static void reverse(void **from, unsigned n) {
+/* The lowest address goes out first. Hardened: any. */
+static void put_in_order(struct cache *self, void **from, unsigned n) {
     for (void **to = from + n; from + 1 < to; from++) {
-        void *p = *from;
-        *from = *--to;
-        *to = p;
+        void *p = *from, **with = HARDENED ? from + random_below(&self->random, (uint32_t)(to - from)) : --to;
+        *from = *with;
+        *with = p;
     }
 }
 
@@ -254,7 +255,7 @@ static void *refill_from_slabs(struct cache *self, unsigned class, bool *clean) 
     unsigned n = claim(self, class, m->slot + 1, want, clean);
     if (!n)
         return NULL;
-    reverse(m->slot + 1, n); /* the lowest address goes out first */
+    put_in_order(self, m->slot + 1, n);
     m->count = (uint16_t)n;
     load(self, class, m);
     return cache_pop_owner(self, class);

@@ -68,7 +68,7 @@ struct cache {
     struct holding held[HELD + 1]; /* by bytes / 16; [0] is for the slab of another class while it is claimed from */
     struct magazine *empty[MAGAZINE_KINDS]; /* unused magazines, each with the next in its first slot */
     uint8_t empties[MAGAZINE_KINDS];
-    uint64_t random; /* hardened: what malloc takes next */
+    uint64_t random; /* hardened: where free puts a block; odd */
     struct delay delay[HARDENED ? CLASS_SLOTS : 1];
 };
 enum { CACHE_BYTES = HARDENED ? 24 * 1024 : 4096 };
@@ -80,43 +80,23 @@ void gr_free_slow(void *p);
 
 /* ---- the fast paths ---- */
 
-/* Hardened: the block that the next malloc gets lies at the top. It is drawn when the one before it goes out, and comes into the
- * processor's cache meanwhile. While two blocks change places both are out of the count, so that a fork in between loses them
- * and doubles none. */
-GR_INLINE void *cache_pop_drawn_owner(struct cache *self, size_t class) {
+/* Hardened: free puts a block in any round of the magazine, and what was there on the top. So the magazine is shuffled at all times,
+ * and malloc takes the top, whose block comes into the processor's cache beforehand. While two blocks change places one of them
+ * is out of the count, so that a fork in between loses it and doubles none. */
+GR_INLINE bool cache_push_drawn_owner(struct cache *self, size_t class, void *p) {
     void **top = self->top[class];
-    if (GR_UNLIKELY(!*top))
-        return NULL;
-    void **bottom = self->own[class].loaded->slot;
-    uint32_t below = (uint32_t)(top - 1 - bottom);
-    GR_COMMIT(&self->top[class], below ? top - 2 : bottom);
-    void *p = *top; /* not before it is out: a handler may have changed it */
-    if (GR_UNLIKELY(!below))
-        return p;
-    void **at = bottom + 1 + random_below(&self->random, below), *drawn = *at;
-    GR_COMMIT(at, top[-1]);
-    GR_COMMIT(&top[-1], drawn);
-    GR_COMMIT(&self->top[class], top - 1);
-    GR_PREFETCH(drawn);
-    GR_PREFETCH((char *)drawn + 64);
-    return p;
-}
-
-/* Below the block that was drawn. */
-GR_INLINE bool cache_push_below_owner(struct cache *self, size_t class, void *p) {
-    void **top = self->top[class], *drawn = *top;
     if (GR_UNLIKELY(top[1] == MAGAZINE_FULL))
         return false;
-    top[1] = drawn ? drawn : p;
-    if (GR_LIKELY(drawn != NULL))
-        GR_COMMIT(top, p);
+    char *first = (char *)(self->own[class].loaded->slot + 1);
+    size_t drawn = random_below(&self->random, (uint32_t)((char *)(top + 2) - first)) & ~(sizeof p - 1);
+    void **at = (void **)(first + drawn);
+    GR_COMMIT(&top[1], *at);
+    GR_COMMIT(at, p);
     GR_COMMIT(&self->top[class], top + 1);
     return true;
 }
 
 GR_INLINE void *cache_pop_owner(struct cache *self, size_t class) {
-    if (HARDENED)
-        return cache_pop_drawn_owner(self, class);
     void **top = top_load_owner(&self->top[class]);
     if (GR_UNLIKELY(!slot_load_owner(top)))
         return NULL;
@@ -124,18 +104,22 @@ GR_INLINE void *cache_pop_owner(struct cache *self, size_t class) {
     GR_LIGHT_FENCE();
     void *p = slot_load_owner(top);
     GR_RESULT(p);
+    if (HARDENED)
+        GR_ASSUME(p != NULL); /* nobody takes rounds from its loaded magazines */
     if (GR_UNLIKELY(p == NULL)) {
         GR_OPAQUE(class);                       /* the hit keeps no address for this */
         top_move_release(&self->top[class], 1); /* [release cut] */
     } else {
         GR_PREFETCH(slot_load_owner(top - 1));
+        if (HARDENED)
+            GR_PREFETCH((char *)slot_load_owner(top - 1) + 64);
     }
     return p;
 }
 
 GR_INLINE bool cache_push_owner(struct cache *self, size_t class, void *p) {
     if (HARDENED)
-        return cache_push_below_owner(self, class, p);
+        return cache_push_drawn_owner(self, class, p);
     void **top = top_load_owner(&self->top[class]);
     if (GR_UNLIKELY(slot_load_owner(top + 1) == MAGAZINE_FULL) || GR_UNLIKELY(slot_load_owner(top) == p))
         return false;
@@ -147,11 +131,11 @@ GR_INLINE bool cache_push_owner(struct cache *self, size_t class, void *p) {
 /* False: it is no thread's own. */
 GR_INLINE bool cache_serves(const struct cache *self) { return self->index != 0; }
 
-/* Hardened: p, just freed, is held back; the block that has waited longest comes out, or NULL. */
-GR_INLINE void *cache_delay_owner(struct delay *d, void *p) {
-    void **at = &d->slot[d->next++ & d->last], *out = *at;
-    GR_COMMIT(at, p);
-    return out;
+/* Hardened: p waits in the slot that is next, where nothing is any more. */
+GR_INLINE void cache_delay_owner(struct delay *d, void *p) {
+    unsigned next = d->next;
+    GR_COMMIT(&d->slot[next], p);
+    d->next = (uint8_t)((next + 1) & d->last);
 }
 
 /* The class in the owner's shard, of one in shard 0. */

@@ -67,7 +67,7 @@ static void repair(void) {
     if (HARDENED) {
         gr_guard_repair();
         if (gr_self->index)
-            gr_self->random ^= os_secret(); /* the child's choices are its own */
+            gr_self->random ^= os_secret() << 1; /* the child's choices are its own */
     }
     gr_each_cache(salvage, gr_self);
     gr_arenas_repair(is_held);

@@ -42,7 +42,7 @@ uint64_t gr_seal_random(void) {
 uint64_t gr_random_bits(uint64_t v, unsigned k) {
     if (bits_count(v) <= k)
         return v;
-    uint64_t kept = 0, state = gr_seal_random();
+    uint64_t kept = 0, state = gr_seal_random() | 1;
     for (; k; k--) {
         unsigned turn = random_below(&state, 64);
         uint64_t turned = v >> turn | v << (64 - turn) % 64;

@@ -45,10 +45,10 @@ void gr_seal_boot(void);
 /* Bits that nobody outside can foretell; a shared word is written. */
 uint64_t gr_seal_random(void);
 
-/* A thread's own: cheap, and started from the above. */
+/* A thread's own: cheap, and started from the above, with an odd number. */
 GR_INLINE uint32_t random_below(uint64_t *state, uint32_t n) {
-    *state = *state * 6364136223846793005ull + 1442695040888963407ull;
-    return (uint32_t)((*state >> 32) * n >> 32);
+    *state *= 6364136223846793005ull;
+    return (uint32_t)((unsigned __int128)*state * n >> 64);
 }
 
 /* k of the bits set in v, at random. */
@@ -141,14 +141,12 @@ enum { WIDE_BYTES = 32 * 1024 };
 void gr_wide_clear(void *block, size_t bytes);
 bool gr_wide_is_zero(const void *block, size_t bytes);
 
-/* volatile: the compiler would call memset */
-GR_INLINE void clear_at(const void *block, size_t at) {
-    *(volatile two_words *)vector_at(block, at) = (two_words){0, 0};
-}
+GR_INLINE void clear_at(void *block, size_t at) { *vector_at(block, at) = (two_words){0, 0}; }
 
-GR_INLINE void clear_stride(const void *at) {
-    clear_at(at, 0), clear_at(at, 16), clear_at(at, 32), clear_at(at, 48);
-    clear_at(at, 64), clear_at(at, 80), clear_at(at, 96), clear_at(at, 112);
+/* volatile: the compiler would call memset */
+GR_INLINE void clear_stride(volatile void *at) {
+    volatile two_words *v = at;
+    v[0] = v[1] = v[2] = v[3] = v[4] = v[5] = v[6] = v[7] = (two_words){0, 0};
 }
 
 /* Makes a block as it is while nobody holds it; a short one by stores that cost less than any call. */
