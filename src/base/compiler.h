@@ -52,6 +52,16 @@
 /* v is the same, and the compiler does not know it. */
 #define GR_OPAQUE(v) __asm__("" : "+r"(v))
 
+/* A function with the widest vectors that the processor may have; it is for callers who asked whether it has them. Before the
+ * library's constructors it has none. */
+#if defined(__x86_64__)
+#define GR_WIDE_VECTORS       __attribute__((target("avx2")))
+#define GR_HAS_WIDE_VECTORS() (__builtin_cpu_supports("avx2") != 0)
+#else
+#define GR_WIDE_VECTORS
+#define GR_HAS_WIDE_VECTORS() false
+#endif
+
 /* What the compiler need not test. */
 #define GR_ASSUME(x) ((x) ? (void)0 : __builtin_unreachable())
 

@@ -53,13 +53,29 @@ uint64_t gr_random_bits(uint64_t v, unsigned k) {
     return kept;
 }
 
-/* To its first byte that is not zero, and no further. */
-static bool reads_zero(const char *at, size_t bytes) {
-    enum { STRIP = 512 };
-    for (; bytes > STRIP; at += STRIP, bytes -= STRIP)
-        if (!is_zero(at, STRIP))
+typedef uint64_t four_words __attribute__((vector_size(32)));
+
+/* To its first strip that is not zero, and no further. Of whole strips. */
+GR_INLINE bool strips_are_zero(const void *from, size_t bytes) {
+    enum { STRIP_VECTORS = 16 };
+    const four_words *v = from, *end = (const four_words *)((const char *)from + bytes);
+    for (; v < end; v += STRIP_VECTORS) {
+        four_words any = {0, 0, 0, 0};
+        for (unsigned i = 0; i < STRIP_VECTORS; i += 4)
+            any |= (v[i] | v[i + 1]) | (v[i + 2] | v[i + 3]);
+        if (any[0] | any[1] | any[2] | any[3])
             return false;
-    return is_zero(at, bytes);
+    }
+    return true;
+}
+
+GR_WIDE_VECTORS static bool wide_strips_are_zero(const void *from, size_t bytes) {
+    return strips_are_zero(from, bytes);
+}
+
+/* Blocks above WIDE_BYTES, their pages, and eighths of them are whole strips. */
+static bool reads_zero(const void *from, size_t bytes) {
+    return GR_HAS_WIDE_VECTORS() ? wide_strips_are_zero(from, bytes) : strips_are_zero(from, bytes);
 }
 
 void gr_wide_clear(void *block, size_t bytes) {
