@@ -20,6 +20,7 @@ static void seal_tells_what_was_asked_for(void **state) {
             must(slack_is_whole(arena + room, room - n, SLACK_LOOK) &&
                  slack_is_whole(arena + room, room - n, SIZE_MAX));
             must(seal_slack(arena, seal_take(arena, bytes[i])) == room - n);
+            must(taken_slack_is_whole(arena, room, room - n));
             must(seal_take(arena, bytes[i]) == 0); /* the second of two finds none */
             block_clear(arena, bytes[i]);
             must(block_is_clear(arena, bytes[i]));
@@ -40,6 +41,8 @@ static void seal_tells_every_byte_behind(void **state) {
                 arena[at] = (char)(arena[at] ^ (char)change);
                 uint64_t slack = seal_slack(arena, seal_look(arena, BYTES));
                 bool whole = slack <= CAN && slack_is_whole(arena + CAN, slack, SLACK_LOOK);
+                must(seal_slack(arena, seal_take(arena, BYTES)) == slack);
+                must(whole == (slack <= CAN && taken_slack_is_whole(arena, CAN, slack)));
                 /* The slack itself is the seal's last 18 bits: another length is believed if the slack fits that. */
                 must(!whole || (at >= BYTES - 3 && slack != CAN - n));
                 must(!whole || arena[CAN - slack] == (char)SLACK_MARK || slack == 0);
@@ -70,6 +73,25 @@ static void seal_every_byte_of_a_free_block_counts(void **state) {
         }
 }
 
+/* Whatever its size is, a block is cleared and looked at from end to end, and no further. */
+static void seal_short_blocks_end_where_they_do(void **state) {
+    (void)state;
+    enum { AROUND = 512 };
+    char *p = arena + AROUND;
+    for (size_t bytes = 16; bytes <= 1024; bytes += 16) {
+        memset(arena, 0x80, AROUND + bytes + AROUND);
+        block_clear(p, bytes);
+        must(all_bytes_are(p, bytes, 0) && block_is_clear(p, bytes));
+        must(all_bytes_are(arena, AROUND, 0x80) && all_bytes_are(p + bytes, AROUND, 0x80));
+        for (size_t at = 0; at < bytes; at++) {
+            p[at] = 1;
+            must(!block_is_clear(p, bytes));
+            p[at] = 0;
+        }
+    }
+    memset(arena, 0, ROOM);
+}
+
 /* A slack that is longer than the look: its first bytes are looked at, all of them where that is asked. */
 static void seal_slack_is_looked_at_where_it_begins(void **state) {
     (void)state;
@@ -82,6 +104,8 @@ static void seal_slack_is_looked_at_where_it_begins(void **state) {
             arena[at] = (char)(arena[at] ^ 0x10);
             must(!slack_is_whole(arena + CAN, CAN - n, SIZE_MAX));
             must(at >= n + SLACK_LOOK - 8 || !slack_is_whole(arena + CAN, CAN - n, SLACK_LOOK));
+            seal_take(arena, BYTES);
+            must(at >= n + SLACK_LOOK || !taken_slack_is_whole(arena, CAN, CAN - n));
         }
 }
 
@@ -151,6 +175,7 @@ int main(void) {
         cmocka_unit_test(seal_every_byte_of_a_free_block_counts),
         cmocka_unit_test(seal_wide_blocks_stay_away),
         cmocka_unit_test(seal_random_bits_are_some_of_those),
+        cmocka_unit_test(seal_short_blocks_end_where_they_do),
         cmocka_unit_test(seal_slack_is_looked_at_where_it_begins),
         cmocka_unit_test(seal_wide_blocks_are_looked_at_in_part),
     };
