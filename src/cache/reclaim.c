@@ -33,7 +33,7 @@ static bool claim_gate(struct cache *c) {
 
 static struct cut cut_round(struct cache *c, unsigned class) {
     struct magazine *m = c->own[class].loaded;
-    if (HARDENED || !m) /* hardened: malloc takes any round, not the one at the top */
+    if (HARDENED || !m) /* hardened: free writes rounds below the top */
         return (struct cut){NULL, 0};
     void **top = top_load_relaxed(&c->top[class]);
     if (top <= &m->slot[c->own[class].bottom])
