@@ -52,14 +52,26 @@
 /* v is the same, and the compiler does not know it. */
 #define GR_OPAQUE(v) __asm__("" : "+r"(v))
 
-/* A function with the widest vectors that the processor may have; it is for callers who asked whether it has them. Before the
- * library's constructors it has none. */
+/* A function with the widest vectors that the processor may have; it is for callers who asked whether it has them. To ask is dear where
+ * a hypervisor answers, and the compiler's builtin would have each process ask at its start. */
 #if defined(__x86_64__)
-#define GR_WIDE_VECTORS       __attribute__((target("avx2")))
-#define GR_HAS_WIDE_VECTORS() (__builtin_cpu_supports("avx2") != 0)
+#define GR_WIDE_VECTORS __attribute__((target("avx2")))
+GR_INLINE int gr_has_wide_vectors(void) {
+    enum { OSXSAVE_AVX = 1 << 27 | 1 << 28, SAVES_YMM = 6, AVX2 = 1 << 5 };
+    unsigned most = 0, b, c = 0, d, saved;
+    __asm__("cpuid" : "+a"(most), "=b"(b), "+c"(c), "=d"(d));
+    unsigned a = 1;
+    __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+    if (most < 7 || (c & OSXSAVE_AVX) != OSXSAVE_AVX)
+        return 0;
+    __asm__("xgetbv" : "=a"(saved), "=d"(d) : "c"(0));
+    a = 7, c = 0;
+    __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+    return (saved & SAVES_YMM) == SAVES_YMM && (b & AVX2) != 0;
+}
 #else
 #define GR_WIDE_VECTORS
-#define GR_HAS_WIDE_VECTORS() false
+GR_INLINE int gr_has_wide_vectors(void) { return 0; }
 #endif
 
 /* What the compiler need not test. */

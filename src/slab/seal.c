@@ -73,9 +73,19 @@ GR_WIDE_VECTORS static bool wide_strips_are_zero(const void *from, size_t bytes)
     return strips_are_zero(from, bytes);
 }
 
+/* Asked of the processor once. */
+static bool has_wide_vectors(void) {
+    enum { NO = 1, YES = 2 };
+    static struct half known;
+    uint32_t kind = half_load_relaxed(&known);
+    if (GR_UNLIKELY(!kind))
+        half_store_relaxed(&known, kind = gr_has_wide_vectors() ? YES : NO);
+    return kind == YES;
+}
+
 /* Blocks above WIDE_BYTES, their pages, and eighths of them are whole strips. */
 static bool reads_zero(const void *from, size_t bytes) {
-    return GR_HAS_WIDE_VECTORS() ? wide_strips_are_zero(from, bytes) : strips_are_zero(from, bytes);
+    return has_wide_vectors() ? wide_strips_are_zero(from, bytes) : strips_are_zero(from, bytes);
 }
 
 void gr_wide_clear(void *block, size_t bytes) {
