@@ -280,11 +280,13 @@ struct thread_model : model::suite<thread_model, THREADS, 1 + 1 + 4 * ALL, 5> {
             tick();
             depart();
             break;
-        case 7: /* ended, and started anew */
+        case 7: /* ended, and started anew beside the end of the process */
             birth();
             poll();
             if (t == 0)
                 poll();
+            else
+                gr_keeper_reap();
             depart();
             break;
         default: /* no thread to be had */

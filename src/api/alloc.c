@@ -385,6 +385,13 @@ void granary_sdallocx(void *ptr, size_t size, int flags) {
 
 const char *granary_version(void) { return "0.1.0"; }
 
+/* Here, for a program that links the static library gets no object that it does not name. */
+__attribute__((destructor)) static void at_exit(void) {
+    if (option_get(OPTION_STATS))
+        granary_print_stats(2);
+    gr_keeper_reap();
+}
+
 GR_CTOR void gr_load(void) {
     static bool loaded;
     if (loaded)

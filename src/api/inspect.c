@@ -102,8 +102,3 @@ int granary_malloc_trim(size_t pad) {
 }
 
 int granary_trim(void) { return granary_malloc_trim(0); }
-
-__attribute__((destructor)) static void at_exit(void) {
-    if (option_get(OPTION_STATS))
-        granary_print_stats(2);
-}

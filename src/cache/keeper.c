@@ -104,6 +104,12 @@ void gr_keeper_rouse(void) {
         os_wake(&gr_keeper);
 }
 
+static void join(void) {
+    os_wake(&gr_keeper);
+    os_join_thread(keeper.thread);
+    half_store_release(&gr_keeper, KEEPER_ABSENT); /* [release keeping] */
+}
+
 void gr_keeper_stop(void) {
     if (os_process() != half_load_relaxed(&keeper.process))
         return;
@@ -112,9 +118,12 @@ void gr_keeper_stop(void) {
         if (seen < KEEPER_DONE || seen > KEEPER_ASLEEP)
             return;
     while (!half_cas_strong_acq_rel(&gr_keeper, &seen, KEEPER_STOPPING)); /* [acquire keeping] */
-    os_wake(&gr_keeper);
-    os_join_thread(keeper.thread);
-    half_store_release(&gr_keeper, KEEPER_ABSENT); /* [release keeping] */
+    join();
+}
+
+void gr_keeper_reap(void) {
+    if (os_process() == half_load_relaxed(&keeper.process) && change(KEEPER_DONE, KEEPER_STOPPING))
+        join();
 }
 
 void gr_keeper_forget(void) {

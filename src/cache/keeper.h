@@ -23,10 +23,11 @@
  *             awake     stop    last     CAS acq_rel    stopping; then it joins the keeper
  *             asleep    stop    last     CAS acq_rel    the same
  *             done      stop    last     CAS acq_rel    the same
+ *             done      reap    exit     CAS acq_rel    the same
  *             stopping  joined  last     store release  absent
  *             any       forked  child    store release  absent
  *
- * EDGES       keeping   started, end, joined, forked -> start, stop    the number of its thread, and what it noted
+ * EDGES       keeping   started, end, joined, forked -> start, stop, reap    the number of its thread, and what it noted
  *
  * WHY the last thread stops it: libc ends the process when its last thread ends, and counts the keeper. So the last thread that
  *     has a cache waits, among its destructors, until the keeper is gone. One that finds it starting is not the last: whoever
@@ -81,6 +82,9 @@ GR_INLINE void keeper_wake(void) {
 
 /* By the last thread that has a cache: there is no keeper any more when it returns. */
 void gr_keeper_stop(void);
+
+/* At the end of the process: a keeper that has ended is joined. To ThreadSanitizer one that is not would be a leak. */
+void gr_keeper_reap(void);
 
 /* This process, before main and in a forked child, has no keeper. */
 void gr_keeper_forget(void);
