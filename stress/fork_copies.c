@@ -54,10 +54,10 @@ static size_t copied_blocks(void) {
     return own;
 }
 
-/* What a child may have to itself when it begins, and what it may add: in KiB. Of each thread that vanished, its cache and the records
- * of the slabs that its magazines were filled from. */
+/* What a child may have to itself when it begins, and what it may add: in KiB. Of each thread that vanished, the records of the slabs
+ * that it held; its cache and its magazines stay as they are until the child's heap grows. */
 static int within(size_t before, bool threads, size_t more) {
-    size_t kib = own_kib(), begin = 256 + (threads ? THREADS * 128 : 0);
+    size_t kib = own_kib(), begin = 256 + (threads ? THREADS * 16 : 0);
     fprintf(stderr, "%zu KiB are the child's own, %zu of them from the start; the bounds are %zu and %zu\n", kib,
             before, begin + more, begin);
     return before > begin || kib > begin + more;

@@ -43,6 +43,7 @@ static struct cache one; /* there is one record */
 static void *no_rounds[4] = {NULL, NULL, MAGAZINE_FULL, NULL};
 static char block_memory[BLOCKS + 1];
 thread_local struct cache *gr_self;
+struct half gr_forks; /* none: there are no orphans */
 
 static void *block(unsigned b) { return &block_memory[b]; }
 

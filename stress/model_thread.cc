@@ -1,5 +1,6 @@
 /* model_thread.cc -- cache/thread.c, cache/keeper.c, page/meta.c and the gates of cache/reclaim.c as shipped: threads that come
- * and go, a taker at the records that they leave and find, a census; and the keeper, started by one of them, stopped by the last.
+ * and go, a taker at the records that they leave and find, a census; what a forked child does with the cache of a thread that
+ * vanished; and the keeper, started by one thread, stopped by the last.
  *
  * Caches are empty here: what a magazine goes through is in `model_reclaim.cc`. What a record holds is one plain field, which
  * its thread and its taker touch; likewise what one keeper notes for the next, and the number of its thread. The system's
@@ -81,7 +82,8 @@ static void switch_over() {
 
 static void (*hook)(void *);
 static bool no_hooks, no_threads, small;
-static unsigned work; /* turns that may find something to do */
+static uint64_t granules; /* mapped */
+static unsigned work;     /* turns that may find something to do */
 static uint64_t clock_ms;
 
 bool os_at_thread_exit(void (*body)(void *), void *) {
@@ -122,13 +124,17 @@ uint64_t gr_caches_reclaim(bool) { /* there may be something to do, of all times
 bool gr_purge_poll(uint64_t) { return false; }
 void gr_purge_poll_sparse(void) {}
 uint64_t gr_vacant_dirty(void) { return 0; }
-uint64_t gr_granules_mapped(void) { return KEEPER_FROM_GRANULES; }
+uint64_t gr_granules_mapped(void) { return granules; }
 struct arena_totals gr_arena_totals(void) {
-    return arena_totals{small && rl::thread_index() == KEEPER ? 0u : (uint64_t)KEEPER_FROM_GRANULES, 0, 0};
+    return arena_totals{small && rl::thread_index() == KEEPER ? 0u : granules, 0, 0};
 }
 const struct size_class gr_classes[CLASS_SLOTS] = {};
 struct half gr_repair_pending;
 void gr_repair_deferred(void) {}
+void gr_salvage(struct cache *c) {
+    end(c);
+    gr_thread_bury(c);
+}
 void gr_check_failed(const char *what, const char *, int) {
     rl::ctx().fail_test(what, rl::test_result_user_assert_failed, $);
     abort();
@@ -136,7 +142,7 @@ void gr_check_failed(const char *what, const char *, int) {
 
 /* ---- the model ---- */
 
-struct thread_model : model::suite<thread_model, THREADS, 1 + 1 + 4 * ALL, 5> {
+struct thread_model : model::suite<thread_model, THREADS, 2 + 1 + 5 * ALL, 5> {
     rl::var<unsigned> contents[ALL + 1]; /* of the records */
     rl::var<unsigned> made[ALL + 1];     /* what their thread initialised */
     bool live[ALL + 1];                  /* somebody's, between birth and end */
@@ -149,7 +155,7 @@ struct thread_model : model::suite<thread_model, THREADS, 1 + 1 + 4 * ALL, 5> {
     unsigned started, joined;
     bool runs, waits, idle, joins[THREADS];
 
-    static bool is_keeper_program() { return model::program >= 4; }
+    static bool is_keeper_program() { return model::program >= 5; }
     static struct cache *record(unsigned i) { return (struct cache *)(chunk + i * CACHE_BYTES); }
     static unsigned number_of(struct cache *c) { return (unsigned)(((char *)c - chunk) / CACHE_BYTES); }
 
@@ -161,10 +167,10 @@ struct thread_model : model::suite<thread_model, THREADS, 1 + 1 + 4 * ALL, 5> {
         gr_self = &gr_nobody;
         gr_inside = 0;
         no_hooks = model::program == 3;
-        no_threads = model::program == 8;
-        small = model::program == 7;
+        no_threads = model::program == 9;
+        small = model::program == 8;
         clock_ms = 0;
-        work = model::program == 6 ? 2 : 0;
+        work = model::program == 7 ? 2 : 0;
         started = joined = ended = 0;
         body = nullptr;
         runs = waits = idle = false;
@@ -177,7 +183,9 @@ struct thread_model : model::suite<thread_model, THREADS, 1 + 1 + 4 * ALL, 5> {
         keeper.thread = 0;
         keeper.seen[1] = 0;
         keeper.done[1] = false;
+        granules = 0;
         gr_keeper_forget();
+        granules = KEEPER_FROM_GRANULES;
         now = this;
         if (is_keeper_program()) {
             ref_store_relaxed(&caches.first, chunk);
@@ -201,9 +209,35 @@ struct thread_model : model::suite<thread_model, THREADS, 1 + 1 + 4 * ALL, 5> {
             made[i]($) = 0;
             live[i] = false;
         }
+        half_store_relaxed(&gr_forks, 0);
+        half_store_relaxed(&orphans, 0);
+        if (is_child())
+            leave_orphan();
+    }
+
+    static bool is_child() { return model::program == 4; }
+
+    /* A record of a thread that vanished. The heap has grown since, so that whoever comes by looks for it. */
+    void leave_orphan() {
+        bind(&orphans, 0);
+        for (unsigned i = 1; i <= ALL; i++)
+            bind(&record(i)->forks, 0);
+        half_store_relaxed(&gr_forks, 1);
+        half_store_relaxed(&caches.fresh, 2);
+        half_store_relaxed(&record(1)->state, CACHE_LIVE);
+        record(1)->index = 1;
+        word_store_relaxed(&alive, 1);
+        live[1] = true;
     }
 
     /* ---- what users do ---- */
+
+    /* The survivor's last step at the orphan, which it was in when the fork came. */
+    void survive() {
+        touch(record(1));
+        gr_orphans_show();
+        granules++;
+    }
 
     void birth() { slow_path(); }
     void slow_path() {
@@ -258,7 +292,19 @@ struct thread_model : model::suite<thread_model, THREADS, 1 + 1 + 4 * ALL, 5> {
             }
             birth();
             break;
-        case 4: /* two that may be last, and may start it */
+        case 4: /* an orphan is brought home, by one, while others take what is idle; who finds it in the pool uses it */
+            if (t == 0)
+                survive();
+            if (t == 2) {
+                gr_caches_reclaim_all(false);
+                tick();
+                break;
+            }
+            birth();
+            tick();
+            depart();
+            break;
+        case 5: /* two that may be last, and may start it */
             birth();
             if (t == 0)
                 poll();
@@ -266,13 +312,13 @@ struct thread_model : model::suite<thread_model, THREADS, 1 + 1 + 4 * ALL, 5> {
                 poll();
             depart();
             break;
-        case 5: /* the last one ends as another begins */
+        case 6: /* the last one ends as another begins */
             birth();
             if (t == 1)
                 poll();
             depart();
             break;
-        case 6: /* asleep and woken, and the end meanwhile; the fewer, the deeper */
+        case 7: /* asleep and woken, and the end meanwhile; the fewer, the deeper */
             if (t == 1)
                 break;
             birth();
@@ -280,7 +326,7 @@ struct thread_model : model::suite<thread_model, THREADS, 1 + 1 + 4 * ALL, 5> {
             tick();
             depart();
             break;
-        case 7: /* ended, and started anew beside the end of the process */
+        case 8: /* ended, and started anew beside the end of the process */
             birth();
             poll();
             if (t == 0)
@@ -435,8 +481,8 @@ int main(int argc, char **argv) {
     return model::main_of<thread_model>(
         argc, argv,
         {"thread",
-         {"births", "census", "taker", "hookless", "start", "late", "asleep", "again", "refused"},
+         {"births", "census", "taker", "hookless", "child", "start", "late", "asleep", "again", "refused"},
          {},
          {"cache/thread.c", "cache/keeper.c", "cache/keeper.h"},
-         {1, 2, 1, 1, 2, 2, 2, 2, 2}});
+         {1, 2, 1, 1, 1, 2, 2, 2, 2, 2}});
 }

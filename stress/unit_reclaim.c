@@ -310,6 +310,9 @@ static void birth_leaves_a_claimed_record(void **state) {
 
 static int all_but_the_cut_come_home(void *unused) {
     (void)unused;
+    slow_enter();
+    gr_orphans_home();
+    slow_leave();
     uint64_t claimed = gr_bin_granules(CLASS);
     must(claimed == gr_classes[CLASS].granules && !is_home(CLASS)); /* the block that was cut is lost */
     struct holding h = {0, 0, 0, 0};
@@ -326,6 +329,27 @@ static void child_gets_what_was_cut_but_for_the_round(void **state) {
     (void)state;
     assert_true(reclaim(NULL, fork_beside_the_cut) > 0);
     assert_true(is_home(CLASS));
+}
+
+/* What vanished threads held waits where it is until the child's heap grows, also in a child of the child. */
+static int orphans_wait_for_growth(void *depth) {
+    if (depth) {
+        must_end_well(in_child(orphans_wait_for_growth, NULL, 60), "fork");
+        return 0;
+    }
+    must(gr_threads_alive() == 0 && gr_caches_reclaim(false) == 0 && !is_home(CLASS));
+    uint64_t mapped = gr_granules_mapped();
+    for (unsigned i = 0; gr_granules_mapped() == mapped; i++) {
+        must(i < 1000 && !is_home(CLASS));
+        must(granary_malloc(GRANULE_BYTES * 4) != NULL);
+    }
+    must(is_home(CLASS) && gr_threads_alive() == 1);
+    return 0;
+}
+static void child_brings_orphans_home_when_it_grows(void **state) {
+    (void)state;
+    must_end_well(in_child(orphans_wait_for_growth, NULL, 60), "fork");
+    must_end_well(in_child(orphans_wait_for_growth, "a child of a child", 60), "fork");
 }
 
 /* The survivor's own magazine, cut by a taker that has vanished. */
@@ -370,6 +394,7 @@ int main(void) {
         TEST(abandoned_is_inherited),
         TEST(birth_leaves_a_claimed_record),
         TEST(child_gets_what_was_cut_but_for_the_round),
+        TEST(child_brings_orphans_home_when_it_grows),
         TEST(repair_ends_the_cut_and_leaves_the_top),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

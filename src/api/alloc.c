@@ -36,6 +36,7 @@ enum {
 void gr_bring_home(struct cache *self, bool pages) {
     if (self)
         gr_cache_flush(self, false);
+    gr_orphans_home();
     gr_caches_reclaim(false);
     for (unsigned class = 1; class <= CLASSES; class ++)
         gr_depot_drain(class, pages);

@@ -63,6 +63,7 @@ struct cache {
     uint32_t tick;         /* when its idle classes were last looked for */
     uint64_t rounds_bytes; /* sum of rounds * size over the classes */
     struct word cached;    /* bytes of blocks it holds, as of that tick: a statistic, in any order; any thread reads */
+    struct half forks;     /* gr_forks, as its thread knows it; any thread reads */
     struct word idle_sum;  /* its tops when a taker last looked; 0: it took a slow path since. Any thread writes */
     struct own own[CLASSES + 1];
     struct holding held[HELD + 1]; /* by bytes / 16; [0] is for the slab of another class while it is claimed from */

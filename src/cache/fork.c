@@ -30,34 +30,40 @@ static void salvage_magazine(unsigned class, struct magazine *m, void **top, uns
 
 static void salvage_delay(struct cache *dead, unsigned class) {
     struct delay *d = &dead->delay[HARDENED ? class : 0];
-    for (unsigned i = 0; HARDENED && i <= d->last; i++)
-        if (d->slot[i])
-            gr_bin_return(class, &d->slot[i], 1, "free");
-    *d = (struct delay){.next = 0};
+    for (unsigned i = 0; HARDENED && i <= d->last; i++) {
+        void *p = d->slot[i];
+        GR_COMMIT(&d->slot[i], NULL);
+        if (p)
+            gr_bin_return(class, &p, 1, "free");
+    }
 }
 
-/* Gives a vanished thread's blocks, slabs and records back. Its magazines are trusted between bottom and top; each is in one
- * place only. */
-static void salvage(struct cache *dead, void *survivor) {
-    if (dead == survivor)
-        return;
+void gr_salvage(struct cache *dead) {
     for (unsigned class = 1; class <= CLASSES; class ++) {
         struct own *o = &dead->own[class];
         struct magazine *loaded = o->loaded, *spare = o->spare;
+        GR_COMMIT(&o->loaded, NULL);
+        GR_COMMIT(&o->spare, NULL);
         salvage_magazine(class, loaded, loaded ? dead->top[class] : NULL, o->bottom);
         salvage_magazine(class, spare, spare ? spare->slot + spare->count : NULL, 0);
         *o = (struct own){.loaded = NULL};
         salvage_delay(dead, class);
     }
-    for (unsigned i = 0; i <= HELD; i++) {
+    for (unsigned i = 0; i <= HELD; i++)
+        dead->held[i] = (struct holding){.slab = 0};
+    gr_cache_drop_empties(dead);
+    dead->rounds_bytes = 0;
+    gr_thread_bury(dead);
+}
+
+/* The slabs that a vanished thread held: nobody else could claim from them. */
+static void relist(struct cache *dead, void *unused) {
+    (void)unused;
+    for (unsigned i = 0; cache_is_newly_orphan(dead) && i <= HELD; i++) {
         uint32_t slab = dead->held[i].slab;
         if (slab)
             gr_bin_relist(slab, (unsigned)page_class(slab));
-        dead->held[i].slab = 0;
     }
-    gr_cache_drop_empties(dead);
-    dead->rounds_bytes = 0;
-    gr_thread_forget(dead);
 }
 
 static void repair(void) {
@@ -69,7 +75,7 @@ static void repair(void) {
         if (gr_self->index)
             gr_self->random ^= os_secret() << 1; /* the child's choices are its own */
     }
-    gr_each_cache(salvage, gr_self);
+    gr_each_cache(relist, NULL);
     gr_arenas_repair(is_held);
     struct arena_totals t = gr_arena_totals();
     gr_limit_repair((t.mapped - t.vacant + t.vacant_dirty) * GRANULE_BYTES + gr_huge_total());
@@ -84,6 +90,7 @@ void gr_repair_deferred(void) {
         repair();
         gr_inside--;
     }
+    gr_orphans_show();
 }
 
 static void child(void) {

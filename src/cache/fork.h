@@ -1,9 +1,10 @@
 /* cache/fork.h -- what a forked child makes of the threads that it lost.
  *
  * PURPOSE     Nothing is taken before fork and nothing is waited for: every shared fact commits by one word, so the child's
- *             heap is usable as it is. The child's handler, alone in its process, brings home what the vanished threads held:
- *             their magazines' blocks, their slabs, their runs, their records. It looks at their caches and at the arenas'
- *             bitmaps alone, so that a large heap costs the child little time and few copied pages.
+ *             heap is usable as it is. The child's handler, alone in its process, brings home the slabs and runs that the
+ *             vanished threads held. It looks at their caches and at the arenas' bitmaps alone, so that a large heap costs the
+ *             child little time and few copied pages. Their magazines and records follow when the child's heap grows
+ *             (`cache/thread.h`): most children call exec or end before.
  *
  * INVARIANTS
  *   one-word        Of a dead thread repair believes which magazines and slabs its cache names; a slab's count is taken
@@ -16,6 +17,12 @@
  */
 #ifndef CACHE_FORK_H
 #define CACHE_FORK_H
+
+#include "cache/cache.h"
+
+/* Gives a vanished thread's blocks, magazines and record back. Its magazines are trusted between bottom and top; each is in one place
+ * only, and out of the cache before it is elsewhere: a child of the child finds nothing twice. One thread does this, once. */
+void gr_salvage(struct cache *dead);
 
 /* Registers the child's handler. Called once, before main: before that there is no other thread to lose. */
 void gr_fork_watch(void);

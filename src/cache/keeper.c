@@ -17,6 +17,7 @@ struct half gr_keeper;
 
 static struct {
     struct half process; /* which one the keeper's state speaks of: a child of vfork shares our memory */
+    struct word began;   /* granules in use when the process began, by fork maybe */
     struct word asked;   /* when, and at which size, the heap was last looked at */
     uint64_t thread;     /* whoever makes the state starting writes, or stopping reads */
     /* the keeper's */
@@ -83,13 +84,19 @@ static void keep(void) {
     }
 }
 
+/* A child that saves its parent's heap and ends has nothing to keep: the heap must have become its own by 4 MiB, up or down. */
+static bool is_worth_one(uint64_t in_use) {
+    uint64_t began = word_load_relaxed(&keeper.began);
+    return in_use >= KEEPER_FROM_GRANULES && (in_use > began ? in_use - began : began - in_use) >= CHUNK_GRANULES;
+}
+
 void gr_keeper_consider(void) {
     uint64_t ask = os_clock_ms() / ASK_MS + gr_granules_mapped();
     if (word_load_relaxed(&keeper.asked) == ask)
         return;
     word_store_relaxed(&keeper.asked, ask);
     if (!option_get(OPTION_HOUSEKEEPING) || option_get(OPTION_PURGE_MS) == OPTION_NEVER ||
-        granules_in_use() < KEEPER_FROM_GRANULES || os_process() != half_load_relaxed(&keeper.process))
+        !is_worth_one(granules_in_use()) || os_process() != half_load_relaxed(&keeper.process))
         return;
     if (change(KEEPER_DONE, KEEPER_STARTING))
         os_join_thread(keeper.thread);
@@ -128,5 +135,6 @@ void gr_keeper_reap(void) {
 
 void gr_keeper_forget(void) {
     half_store_relaxed(&keeper.process, os_process());
+    word_store_relaxed(&keeper.began, granules_in_use());
     half_store_release(&gr_keeper, KEEPER_ABSENT); /* [release keeping] */
 }

@@ -92,7 +92,7 @@ struct round {
 static void visit(struct cache *c, void *argument) {
     struct round *r = argument;
     uint64_t sum = 0, before = word_load_relaxed(&c->idle_sum);
-    if (c == gr_self)
+    if (c == gr_self || cache_is_orphan(c))
         return;
     for (unsigned class = 1; class <= CLASSES; class ++)
         sum = sum * 33 + (uintptr_t)top_load_relaxed(&c->top[class]);

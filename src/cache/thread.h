@@ -9,9 +9,10 @@
  *             unused  birth   thread   store release  live; its number was taken from the pool
  *             live    depart  thread   store relaxed  unused; the number goes back to the pool
  *             live    inherit taker    store relaxed  the same, where the thread had to leave it (`cache/reclaim.h`)
- *             live    repair  child    store relaxed  unused; the thread does not exist in the child
+ *             live    bury    child    store relaxed  unused; the thread does not exist in the child
  *
  * EDGES       born    birth -> census    the cache is initialised before anybody finds it
+ *             orphans survivor -> who brings them home   what it did to caches of others before it was out of its steps
  *             last    depart -> depart   the last one sees which state of the keeper the others left
  *
  * LIFETIME    Type-stable. Another thread may read a cache's numbers at any time (statistics); it believes none of them.
@@ -37,6 +38,12 @@ extern GR_HIDDEN GR_TLS int32_t gr_until_guarded;
 extern GR_HIDDEN struct half gr_repair_pending;
 void gr_repair_deferred(void);
 
+/* Forks between the first process and this one: a cache that lives and has another number is a vanished thread's. */
+extern GR_HIDDEN struct half gr_forks;
+GR_INLINE bool cache_is_orphan(const struct cache *c) {
+    return half_load_relaxed(&c->forks) != half_load_relaxed(&gr_forks);
+}
+
 /* Brackets every path that takes steps on shared words, with a cache or without: a fork between them repairs later. */
 GR_INLINE void slow_enter(void) {
     gr_inside++;
@@ -48,6 +55,10 @@ GR_INLINE void slow_leave(void) {
         cache_leave_owner(gr_self);
     if (--gr_inside == 0 && GR_UNLIKELY(half_load_relaxed(&gr_repair_pending)))
         gr_repair_deferred();
+}
+/* Vanished in the last fork: what comes before an orphan is brought home has not been done to it in an earlier child. */
+GR_INLINE bool cache_is_newly_orphan(const struct cache *c) {
+    return half_load_relaxed(&c->forks) + 1 == half_load_relaxed(&gr_forks);
 }
 
 /* Looks at the clock and does what is due, at the end of the outermost slow path: the clock itself may call malloc. */
@@ -70,10 +81,17 @@ void gr_each_cache(void (*body)(struct cache *, void *), void *argument);
 /* The same for those in the pool as well. */
 void gr_each_record(void (*body)(struct cache *, void *), void *argument);
 
-/* In a forked child: its one thread is all that lives. */
+/* In a forked child: its one thread is all that lives. All other caches are orphans from here on. */
 void gr_threads_forked(void);
 
-/* An emptied cache goes back to the pool for a thread that is gone: after fork, or inherited. */
+/* From here on orphans may be brought home: the survivor is not in the middle of a step any more. */
+void gr_orphans_show(void);
+
+/* Brings home what vanished threads held, unless that was done, or somebody is at it. Between slow_enter and slow_leave. */
+void gr_orphans_home(void);
+
+/* An emptied cache goes back to the pool: its taker inherited it; its thread did not come through a fork. */
 void gr_thread_forget(struct cache *dead);
+void gr_thread_bury(struct cache *orphan);
 
 #endif
