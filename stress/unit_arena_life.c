@@ -4,6 +4,7 @@
 /* test: wrap=mmap,munmap,madvise,mremap,mprotect timeout=120 */
 #include "oom_fault.h"
 
+#include "os/options.h"
 #include "page/arena.h"
 #include "page/region.h"
 
@@ -125,6 +126,27 @@ static int grow_at(void *unused) {
 static void arena_claim_at_maps_what_it_needs(void **state) {
     (void)state;
     must_end_well(in_child(grow_at, NULL, 60), "grow at");
+}
+
+/* ---- huge pages ---- */
+
+static bool asks_for_huge_pages(size_t granule) {
+    return half_load_relaxed(&arena_of(granule)->huge) >> granule % ARENA_GRANULES / CHUNK_GRANULES & 1;
+}
+
+/* Under every chunk, also under the one that the region is founded with. */
+static int ask_always(void *unused) {
+    (void)unused;
+    gr_options_parse("thp:always", "test: ");
+    size_t first = gr_run_claim(1, 1), wide = gr_run_claim(2 * CHUNK_GRANULES, 1);
+    must(first && wide && first / CHUNK_GRANULES != wide / CHUNK_GRANULES);
+    must(asks_for_huge_pages(first) && asks_for_huge_pages(wide));
+    return 0;
+}
+
+static void arena_asks_for_huge_pages_from_the_first_chunk_on(void **state) {
+    (void)state;
+    must_end_well(in_child(ask_always, NULL, 20), "thp:always");
 }
 
 /* ---- repair after fork ---- */
@@ -258,6 +280,7 @@ int main(void) {
         cmocka_unit_test(arena_vacant_unmap_refused_to_vacant),
         cmocka_unit_test(arena_small_slabs_have_chunks_of_their_own),
         cmocka_unit_test(arena_claim_at_maps_what_it_needs),
+        cmocka_unit_test(arena_asks_for_huge_pages_from_the_first_chunk_on),
         cmocka_unit_test(arena_repair_frees_what_nobody_holds),
         cmocka_unit_test(arena_run_held_by_one_thread),
     };

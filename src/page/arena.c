@@ -303,7 +303,7 @@ static enum os_result grow(unsigned need, bool dense) {
             if (!taken)
                 return OS_TAKEN;
             if (index == 0 && from == 0 && REGION_BOOT_CHUNK == 0) {
-                publish(a, 0, 0, dense, false); /* boot mapped it */
+                publish(a, 0, 0, dense, gr_region_want_huge_pages(0, 1, dense)); /* boot mapped it */
                 if (taken > 1)
                     map_taken(a, 0, 1, taken - 1, dense);
                 return OS_OK;
