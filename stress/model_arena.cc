@@ -26,6 +26,7 @@ static size_t granule_of(void *at) { return ((uintptr_t)at - gr_region_base.valu
 
 bool os_purge(void *at, size_t bytes);
 uint64_t os_clock_ms(void) { return 0; }
+uint64_t os_clock_us(void) { return 0; }
 static uint64_t hard; /* the limit */
 uint64_t option_get(enum option which) { return which == OPTION_LIMIT_HARD ? hard : OPTION_NEVER; }
 bool gr_cgroup_limit(const char *, uint64_t *) { return false; }

@@ -128,13 +128,14 @@ static void os_move_replaces_the_target(void **state) {
     os_unmap(over, 4 * MIB);
 }
 
-static void os_clock_goes_forward_in_milliseconds(void **state) {
+static void os_clocks_go_forward(void **state) {
     (void)state;
     errno = MARK;
-    uint64_t from = os_clock_ms();
+    uint64_t from = os_clock_ms(), from_us = os_clock_us();
     usleep(50000);
-    uint64_t to = os_clock_ms();
+    uint64_t to = os_clock_ms(), to_us = os_clock_us();
     assert_true(to - from >= 30 && to - from < 20000);
+    assert_true(to_us - from_us >= 50000 && to_us - from_us < 20000000);
     assert_int_equal(errno, MARK);
 }
 
@@ -200,7 +201,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(os_unmap_refused_leaves_the_pages_purged),
         cmocka_unit_test(os_resize_stays_in_place_or_does_nothing),
         cmocka_unit_test(os_move_replaces_the_target),
-        cmocka_unit_test(os_clock_goes_forward_in_milliseconds),
+        cmocka_unit_test(os_clocks_go_forward),
         cmocka_unit_test(os_random_differs_in_each_process),
         cmocka_unit_test(os_thread_exit_hook_runs_once_a_round),
         cmocka_unit_test(os_write_writes_all),

@@ -1,5 +1,5 @@
 /* unit_purge.c -- page/purge.h: what is purged when, under a clock that the test sets. */
-/* test: wrap=madvise */
+/* test: wrap=madvise,os_clock_us */
 #include "test.h"
 
 #include "os/options.h"
@@ -8,13 +8,29 @@
 #include "page/region.h"
 
 static uint64_t clock_ms = 1000000;
+
+/* The fine clock, which stands still but while the system purges. */
+static uint64_t clock_us = 1, us_a_purge;
+static unsigned clock_reads;
+uint64_t __wrap_os_clock_us(void);
+uint64_t __wrap_os_clock_us(void) {
+    clock_reads++;
+    return clock_us;
+}
+
 static void (*during_purge)(void);
 static unsigned madvised;
+static struct {
+    char *at;
+    size_t bytes;
+} purges[256]; /* the last ones, by their number */
 int __real_madvise(void *at, size_t bytes, int advice);
 int __wrap_madvise(void *at, size_t bytes, int advice);
 int __wrap_madvise(void *at, size_t bytes, int advice) {
     if (advice == MADV_DONTNEED) {
-        madvised++;
+        purges[madvised % COUNT_OF(purges)].at = at;
+        purges[madvised++ % COUNT_OF(purges)].bytes = bytes;
+        clock_us += us_a_purge;
         if (during_purge)
             during_purge();
     }
@@ -46,6 +62,7 @@ static void live(uint64_t ms) {
 static int start_clean(void **state) {
     (void)state;
     during_purge = NULL;
+    us_a_purge = 0;
     gr_purge_all(0);
     live(2 * PURGE_TICK_MS);
     return gr_vacant_dirty() != 0;
@@ -149,6 +166,109 @@ static void purge_bounded_in_one_turn_and_goes_on(void **state) {
         assert_true(++polls <= COUNT / PURGE_TURN_GRANULES + 3);
     }
     assert_int_equal(gr_purged_most_once(), PURGE_TURN_GRANULES);
+}
+
+enum { SPREAD = 20, SPREAD_PART = 2 };
+
+/* A little in each of many chunks, the rest of which is in use: a step each. */
+static size_t spread_run(void) {
+    size_t first = gr_run_claim(SPREAD * CHUNK_GRANULES, CHUNK_GRANULES);
+    must(first);
+    gr_run_mark_dirty(first, SPREAD * CHUNK_GRANULES);
+    for (size_t i = 0; i < SPREAD; i++)
+        gr_run_free(first + i * CHUNK_GRANULES, SPREAD_PART);
+    return first;
+}
+
+static void free_spread_rest(size_t first) {
+    for (size_t i = 0; i < SPREAD; i++)
+        gr_run_free(first + i * CHUNK_GRANULES + SPREAD_PART, CHUNK_GRANULES - SPREAD_PART);
+}
+
+/* A system that takes long over a step ends the turn, whose next one goes on there. */
+static void purge_bounded_in_time_and_goes_on(void **state) {
+    (void)state;
+    static const struct {
+        unsigned us, steps;
+    } slow[] = {{PURGE_TURN_US / 3 + 1, 3},
+                {PURGE_TURN_US / 2, 2},
+                {PURGE_TURN_US - 1, 2},
+                {PURGE_TURN_US, 1},
+                {UINT32_MAX, 1}};
+    for (size_t i = 0; i < COUNT_OF(slow); i++) {
+        size_t first = spread_run();
+        live(DELAY_MS);
+        assert_int_equal(gr_vacant_dirty(), SPREAD * SPREAD_PART);
+        us_a_purge = slow[i].us;
+        pass(PURGE_TICK_MS);
+        for (uint64_t left = SPREAD; left;) {
+            uint64_t step = left < slow[i].steps ? left : slow[i].steps;
+            unsigned before = madvised, reads = clock_reads;
+            assert_int_equal(gr_purge_poll(clock_ms), left > step);
+            assert_int_equal(madvised - before, step);
+            assert_true(clock_reads - reads <= step + 1); /* none for what makes no system call */
+            left -= step;
+            assert_int_equal(gr_vacant_dirty(), left * SPREAD_PART);
+        }
+        us_a_purge = 0;
+        free_spread_rest(first);
+        gr_purge_all(0);
+    }
+}
+
+/* Who asks for all gets all, however long it takes. */
+static void purge_all_has_no_bound(void **state) {
+    (void)state;
+    size_t first = spread_run();
+    us_a_purge = UINT32_MAX;
+    assert_int_equal(gr_purge_all(0), SPREAD * SPREAD_PART);
+    us_a_purge = 0;
+    free_spread_rest(first);
+}
+
+static int by_address(const void *left, const void *right) {
+    const size_t a = *(const size_t *)left, b = *(const size_t *)right;
+    return a < b ? -1 : a > b;
+}
+
+/* Freed in any order, within a tick and the bound of a turn: one call for each gap, neighbours together, from the lowest to the highest. */
+static void purge_in_address_order_and_coalesced(void **state) {
+    (void)state;
+    enum { CHUNKS = 3, ALL = CHUNKS * CHUNK_GRANULES };
+    for (uint64_t seed = 1; seed < 20; seed++) {
+        size_t first = gr_run_claim(ALL, CHUNK_GRANULES), order[ALL], n = 0, gaps = 0;
+        bool freed[ALL] = {false};
+        must(first);
+        gr_run_mark_dirty(first, ALL);
+        for (size_t g = 0; g < ALL && n < PURGE_TURN_GRANULES; g++) /* rows of a few, between granules that stay */
+            if (mix(seed * ALL + g / 3) % 4 == 0)
+                order[n++] = g;
+        for (size_t i = n; i > 1; i--) {
+            size_t k = mix(seed + i) % i, at = order[k];
+            order[k] = order[i - 1];
+            order[i - 1] = at;
+        }
+        for (size_t i = 0; i < n; i++) {
+            gr_run_free(first + order[i], 1);
+            freed[order[i]] = true;
+        }
+        unsigned before = madvised;
+        live(3 * DELAY_MS);
+        assert_int_equal(gr_vacant_dirty(), 0);
+        qsort(order, n, sizeof *order, by_address);
+        for (size_t i = 0, to; i < n; i = to, gaps++) {
+            for (to = i + 1; to < n && order[to] == order[to - 1] + 1 && order[to] % CHUNK_GRANULES; to++)
+                ;
+            assert_true(before + gaps < madvised);
+            assert_ptr_equal(purges[(before + gaps) % COUNT_OF(purges)].at, region_address(first + order[i]));
+            assert_int_equal(purges[(before + gaps) % COUNT_OF(purges)].bytes, (to - i) * GRANULE_BYTES);
+        }
+        assert_int_equal(madvised, before + gaps);
+        for (size_t g = 0; g < ALL; g++)
+            if (!freed[g])
+                gr_run_free(first + g, 1);
+        gr_purge_all(0);
+    }
 }
 
 static void purge_all_keeps_what_it_is_told(void **state) {
@@ -256,6 +376,25 @@ static void purge_sparse_in_turns(void **state) {
     assert_int_equal(gr_vacant_dirty(), FULL);
 }
 
+static void purge_sparse_bounded_in_time(void **state) {
+    (void)state;
+    enum { RUN = LARGE_MAX_GRANULES, CHUNKS = RUN / CHUNK_GRANULES };
+    size_t sparse = gr_run_claim(RUN, CHUNK_GRANULES);
+    gr_run_mark_dirty(sparse, RUN);
+    for (size_t g = sparse; g < sparse + RUN; g++)
+        memset(region_address(g), 1, 64);
+    gr_run_free(sparse, RUN);
+    gr_purge_freed(SPARSE_SWEEP_GRANULES);
+    us_a_purge = PURGE_TURN_US / 2;
+    for (unsigned left = CHUNKS; left; left -= 2) {
+        assert_int_equal(gr_vacant_dirty(), left * CHUNK_GRANULES);
+        gr_purge_poll_sparse();
+    }
+    assert_int_equal(gr_vacant_dirty(), 0);
+    us_a_purge = 0;
+    gr_purge_poll_sparse();
+}
+
 #define TEST(test) cmocka_unit_test_setup(test, start_clean)
 
 int main(void) {
@@ -268,12 +407,16 @@ int main(void) {
         TEST(purge_looks_once_a_tick),
         TEST(purge_used_again_is_not_purged),
         TEST(purge_bounded_in_one_turn_and_goes_on),
+        TEST(purge_bounded_in_time_and_goes_on),
+        TEST(purge_all_has_no_bound),
+        TEST(purge_in_address_order_and_coalesced),
         TEST(purge_all_keeps_what_it_is_told),
         TEST(purge_never),
         TEST(purge_at_once),
         TEST(purge_busy_to_others),
         TEST(purge_repaired_after_fork),
         TEST(purge_sparse_in_turns),
+        TEST(purge_sparse_bounded_in_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -67,7 +67,8 @@ enum {
     LIMIT_FROM_GRANULES = 512,  /* and before the control group's limit is asked for, */
     LIMIT_ASK_MS = 5000,        /* again after so long */
     PURGE_TICK_MS = 100,
-    PURGE_TURN_GRANULES = 64,        /* 4 MiB of madvise at most in one turn */
+    PURGE_TURN_GRANULES = 64,        /* 4 MiB of madvise at most in one turn, */
+    PURGE_TURN_US = 1000,            /* and no further step of one that has taken so long */
     SPARSE_TURN_GRANULES = 512,      /* 32 MiB looked at in one turn for what is hardly in memory */
     SPARSE_SWEEP_GRANULES = 1 << 18, /* 16 GiB of large blocks freed between looks for what is hardly there */
     GROWTH_GRANULES = 16,            /* a MiB more in slabs than ever, between looks for idle classes */

@@ -54,6 +54,9 @@ size_t os_page_bytes(void);
 /* Milliseconds since some start; coarse: a few ms late, about 5 ns to read. */
 uint64_t os_clock_ms(void);
 
+/* Microseconds since some start; fine, about 30 ns to read. */
+uint64_t os_clock_us(void);
+
 /* Different in each process, known to nobody outside it. */
 uint64_t os_random(void);
 

@@ -137,12 +137,22 @@ size_t os_page_bytes(void) {
     return bytes;
 }
 
-uint64_t os_clock_ms(void) {
+static struct timespec clock_now(clockid_t which) {
     struct timespec now = {0, 0};
     int saved = errno;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    clock_gettime(which, &now);
     errno = saved;
+    return now;
+}
+
+uint64_t os_clock_ms(void) {
+    struct timespec now = clock_now(CLOCK_MONOTONIC_COARSE);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+uint64_t os_clock_us(void) {
+    struct timespec now = clock_now(CLOCK_MONOTONIC);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
 uint64_t os_random(void) {

@@ -4,6 +4,7 @@
 #include "base/atomic.h"
 #include "base/bits.h"
 #include "os/options.h"
+#include "os/os.h"
 #include "page/arena.h"
 
 static struct {
@@ -49,23 +50,31 @@ static uint64_t due_in_word(struct arena *a, unsigned word, uint64_t now, uint64
     return found;
 }
 
-/* Sweeps on from where the last turn stopped. True: the limit, of granules purged or, if_sparse, looked at, was met before the
- * end; else the next one begins anew. */
-static bool sweep(struct word *next, uint64_t now, uint64_t ticks, uint64_t limit, bool if_sparse) {
+struct turn {
+    uint64_t now, ticks; /* what has this age */
+    bool if_sparse;
+    uint64_t granules; /* at most; purged or, if_sparse, looked at */
+    uint64_t us;       /* no step begins later */
+};
+#define PURGE_ANY_TIME (UINT64_MAX / 2)
+
+/* Sweeps on from where the last turn stopped, a chunk a step. True: a limit was met before the end; else the next one begins
+ * anew. The clock is read for a step that makes a system call, after the first. */
+static bool sweep(struct word *next, struct turn turn) {
     size_t chunks = gr_arena_count() * ARENA_CHUNKS, at = word_load_relaxed(next);
-    uint64_t spent = 0, purged = 0;
+    uint64_t spent = 0, purged = 0, end_us = os_clock_us() + turn.us;
     for (; at < chunks; at++) {
         size_t index = at / ARENA_CHUNKS;
         struct arena *a = ref_load_acquire(&gr_arenas[index]); /* [acquire arena-born] */
-        uint64_t due = a ? due_in_word(a, at % ARENA_CHUNKS, now, ticks) : 0;
+        uint64_t due = a ? due_in_word(a, at % ARENA_CHUNKS, turn.now, turn.ticks) : 0;
         if (!due)
             continue;
-        if (spent >= limit)
+        if (spent >= turn.granules || (spent && os_clock_us() >= end_us))
             break;
-        uint64_t part = bits_lowest_k(due, (unsigned)min_size(limit - spent, 64));
-        unsigned done = gr_run_purge(a, index, at % ARENA_CHUNKS, part, if_sparse);
+        uint64_t part = bits_lowest_k(due, (unsigned)min_size(turn.granules - spent, 64));
+        unsigned done = gr_run_purge(a, index, at % ARENA_CHUNKS, part, turn.if_sparse);
         purged += done;
-        spent += if_sparse ? bits_count(part) : done;
+        spent += turn.if_sparse ? bits_count(part) : done;
         if (part != due)
             break;
     }
@@ -82,7 +91,8 @@ void gr_purge_poll_sparse(void) {
     uint64_t round = word_load_relaxed(&purge.freed) / SPARSE_SWEEP_GRANULES;
     if (round == word_load_relaxed(&purge.round) || option_get(OPTION_PURGE_MS) == OPTION_NEVER || !begin())
         return;
-    if (!sweep(&purge.next_sparse_chunk, 0, PURGE_ANY_AGE, SPARSE_TURN_GRANULES, true))
+    struct turn turn = {0, PURGE_ANY_AGE, true, SPARSE_TURN_GRANULES, PURGE_TURN_US};
+    if (!sweep(&purge.next_sparse_chunk, turn))
         word_store_relaxed(&purge.round, round);
     end();
 }
@@ -97,8 +107,9 @@ bool gr_purge_poll(uint64_t now_ms) {
     /* Runs are stamped with the last tick that anybody saw: against that one they have an age, and what was freed since, however
      * long ago that tick is, has none yet. */
     uint64_t before = gr_purged();
-    bool more = gr_vacant_dirty() && sweep(&purge.next_chunk, word_load_relaxed(&purge.tick), delay / PURGE_TICK_MS,
-                                           PURGE_TURN_GRANULES, false);
+    struct turn turn = {word_load_relaxed(&purge.tick), delay / PURGE_TICK_MS, false, PURGE_TURN_GRANULES,
+                        PURGE_TURN_US};
+    bool more = gr_vacant_dirty() && sweep(&purge.next_chunk, turn);
     if (gr_purged() - before > gr_purged_most_once())
         word_store_relaxed(&purge.most_once, gr_purged() - before);
     word_store_relaxed(&purge.tick, more ? now - 1 : now); /* not done: the next slow path goes on */
@@ -112,7 +123,7 @@ uint64_t gr_purge_all(uint64_t keep) {
     uint64_t before = gr_purged(), have = gr_vacant_dirty();
     word_store_relaxed(&purge.next_chunk, 0);
     if (have > keep)
-        sweep(&purge.next_chunk, 0, PURGE_ANY_AGE, have - keep, false);
+        sweep(&purge.next_chunk, (struct turn){0, PURGE_ANY_AGE, false, have - keep, PURGE_ANY_TIME});
     uint64_t done = gr_purged() - before;
     end();
     return done;

@@ -7,7 +7,8 @@
  * INVARIANTS
  *   one-purger  At most one thread purges; the others go on without it.
  *   bounded     One turn purges at most PURGE_TURN_GRANULES of what has aged, and looks at most at SPARSE_TURN_GRANULES for what
- *               is hardly there.
+ *               is hardly there. Whichever it is, it begins no step, of a chunk at most, when PURGE_TURN_US have passed.
+ *   in-order    From low addresses to high, over as many turns as it takes; neighbours in a chunk go by one call.
  *
  * STATES      from    step   who      order           to
  *             ------  -----  -------  --------------  ------------------------------------------
