@@ -110,6 +110,42 @@ static int some_kept(void *unused) {
     return failed;
 }
 
+/* A thread whose blocks are all large, so that it never needed a cache, and one block that grew where it is. */
+static void *large_alone(void *unused) {
+    enum { BYTES = 2 * MIB };
+    for (size_t i = 0; i < 64; i++) {
+        must((blocks[i] = granary_malloc(BYTES)) != NULL);
+        memset(blocks[i], 0x5a, BYTES);
+    }
+    for (size_t i = 0; i < 64; i++)
+        granary_free(blocks[i]);
+    for (;;)
+        pause();
+    return unused;
+}
+static int large_in_a_thread(void *unused) {
+    pthread_t thread;
+    start();
+    must(pthread_create(&thread, NULL, large_alone, unused) == 0);
+    double deadline = seconds_now() + WAIT_SECONDS;
+    while (rss_bytes() < before + 100 * MIB && seconds_now() < deadline)
+        usleep(1000);
+    return rests_at(before + 8 * MIB);
+}
+
+static int grown_in_place(void *unused) {
+    (void)unused;
+    start();
+    char *p = granary_malloc(MIB);
+    for (size_t bytes = MIB; bytes <= 60 * MIB; bytes += 64 * KIB) {
+        must((p = granary_realloc(p, bytes)) != NULL);
+        memset(p + bytes - 64 * KIB, 0x5a, 64 * KIB);
+    }
+    must(rss_bytes() > before + 50 * MIB);
+    granary_free(p);
+    return rests_at(before + 8 * MIB);
+}
+
 static pthread_barrier_t worked;
 static size_t threads;
 static void *work_and_sleep(void *index) {
@@ -339,6 +375,8 @@ static int ends_and_comes_back(void *unused) {
 
 IN_CHILD(rests_when_all_is_freed, all_freed, NULL)
 IN_CHILD(rests_at_its_pages_when_some_is_kept, some_kept, NULL)
+IN_CHILD(rests_when_all_blocks_were_large, large_in_a_thread, NULL)
+IN_CHILD(rests_when_one_block_had_grown, grown_in_place, NULL)
 IN_CHILD(rests_while_64_threads_sleep, idle_threads, (void *)64)
 IN_CHILD(rests_while_1000_threads_sleep, idle_threads, (void *)1000)
 IN_CHILD(callers_do_not_purge, purge_by_keeper, NULL)
@@ -357,6 +395,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rests_when_all_is_freed),
         cmocka_unit_test(rests_at_its_pages_when_some_is_kept),
+        cmocka_unit_test(rests_when_all_blocks_were_large),
+        cmocka_unit_test(rests_when_one_block_had_grown),
         cmocka_unit_test(rests_while_64_threads_sleep),
         cmocka_unit_test(rests_while_1000_threads_sleep),
         cmocka_unit_test(callers_do_not_purge),

@@ -313,9 +313,10 @@ struct thread_model : model::suite<thread_model, THREADS, 2 + 1 + 5 * ALL, 5> {
             depart();
             break;
         case 6: /* the last one ends as another begins */
-            birth();
             if (t == 1)
-                poll();
+                poll(); /* it has no cache yet */
+            else
+                birth();
             depart();
             break;
         case 7: /* asleep and woken, and the end meanwhile; the fewer, the deeper */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "api/alloc.h"
+#include "cache/keeper.h"
 #include "granary.h"
 #include "page/huge.h"
 #include "page/large.h"
@@ -82,6 +83,7 @@ void *gr_realloc(void *p, size_t n, const char *call) {
             gr_make_room(n - have);
         void *same = resized(p, have, n);
         slow_leave();
+        keeper_poll();
         if (same)
             return same;
     }

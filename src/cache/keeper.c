@@ -90,13 +90,21 @@ static bool is_worth_one(uint64_t in_use) {
     return in_use >= KEEPER_FROM_GRANULES && (in_use > began ? in_use - began : began - in_use) >= CHUNK_GRANULES;
 }
 
+/* The last thread that has a cache stops the keeper: who starts one has a cache. */
+static bool counts(void) {
+    slow_enter();
+    bool serves = cache_serves(gr_self) || gr_thread_cache_slow();
+    slow_leave();
+    return serves;
+}
+
 void gr_keeper_consider(void) {
     uint64_t ask = os_clock_ms() / ASK_MS + gr_granules_mapped();
     if (word_load_relaxed(&keeper.asked) == ask)
         return;
     word_store_relaxed(&keeper.asked, ask);
     if (!option_get(OPTION_HOUSEKEEPING) || option_get(OPTION_PURGE_MS) == OPTION_NEVER ||
-        !is_worth_one(granules_in_use()) || os_process() != half_load_relaxed(&keeper.process))
+        !is_worth_one(granules_in_use()) || os_process() != half_load_relaxed(&keeper.process) || !counts())
         return;
     if (change(KEEPER_DONE, KEEPER_STARTING))
         os_join_thread(keeper.thread);

@@ -9,7 +9,7 @@
  * INVARIANTS
  *   not-needed  All that it does, others do as well, or nobody has to: a program that may not have threads keeps more
  *               memory, that is all.
- *   off-limits  It is started where malloc is called and never from free, which libc calls under locks that starting a thread
+ *   off-limits  It is started where memory is allocated and never from free, which libc calls under locks that starting a thread
  *               needs. It takes no signals, and calls neither malloc nor free.
  *
  * STATES      from      step    who      order          to
@@ -63,10 +63,10 @@ void gr_keeper_consider(void);
 void gr_keeper_rouse(void);
 
 /* Where memory was allocated, outside slow paths: starts the keeper if the heap is worth one. A thread that has begun to end
- * does not: nobody might be left to stop it; nor does one in a handler that interrupted a slow path: a repair after fork may be
- * due, which must be alone. */
+ * does not: nobody might be left to stop it; one that has no cache yet, since all its blocks are large, gets one. Nor does one in a
+ * handler that interrupted a slow path: a repair after fork may be due, which must be alone. */
 GR_INLINE void keeper_poll(void) {
-    if (GR_UNLIKELY(half_load_relaxed(&gr_keeper) <= KEEPER_DONE && !gr_inside && cache_serves(gr_self) &&
+    if (GR_UNLIKELY(half_load_relaxed(&gr_keeper) <= KEEPER_DONE && !gr_inside && gr_self != &gr_departed &&
                     gr_granules_mapped() >= KEEPER_FROM_GRANULES))
         gr_keeper_consider();
 }
