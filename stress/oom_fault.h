@@ -30,6 +30,9 @@ static struct {
     atomic_long fired;
 } fault;
 
+/* Calls that this thread made, armed or not. */
+static _Thread_local unsigned long fault_seen_here;
+
 /* Lets the nth (1, 2, ...) call of these kinds fail with `error`. */
 static inline void fault_arm(unsigned kinds, long nth, bool from_then_on, int error) {
     atomic_store(&fault.kinds, 0);
@@ -47,6 +50,7 @@ static inline long fault_disarm(void) {
 }
 
 static inline bool fault_hits(enum fault_kind kind) {
+    fault_seen_here++;
     if (!(atomic_load(&fault.kinds) & kind)) {
         return false;
     }
