@@ -183,6 +183,7 @@ static int idle_threads(void *count) {
 /* Turns are bounded in bytes, and while there is a keeper nobody else waits for one. */
 static _Thread_local unsigned purges_here;
 static _Atomic size_t longest_purge;
+static void (*_Atomic while_purging)(void); /* what the system does for so long */
 int __real_madvise(void *at, size_t bytes, int advice);
 int __wrap_madvise(void *at, size_t bytes, int advice);
 int __wrap_madvise(void *at, size_t bytes, int advice) {
@@ -190,6 +191,9 @@ int __wrap_madvise(void *at, size_t bytes, int advice) {
     for (size_t most = longest_purge; advice == MADV_DONTNEED && bytes > most;)
         if (atomic_compare_exchange_weak(&longest_purge, &most, bytes))
             break;
+    void (*wait)(void) = while_purging;
+    if (advice == MADV_DONTNEED && wait)
+        wait();
     return __real_madvise(at, bytes, advice);
 }
 
@@ -209,6 +213,52 @@ static int purge_by_keeper(void *unused) {
     must(stats.purge_turn_bytes > 0 && stats.purge_turn_bytes <= 4 * MIB);
     must(longest_purge <= 4 * MIB);
     must(purges_here == 0 || GRANARY_HARDENED); /* where a freed large block keeps no page */
+    return 0;
+}
+
+/* While the system takes its time over a purge, others allocate and free whatever they like: nothing is held that they want.
+ * Each of the keeper's purges, of runs that have aged and of pages within slabs, waits until main has done all there is. */
+static _Atomic unsigned purges_begun, purges_allowed;
+static pthread_t main_thread;
+static void wait_for_main(void) {
+    if (pthread_equal(pthread_self(), main_thread)) /* frees what it grew by itself */
+        return;
+    for (unsigned mine = ++purges_begun; purges_allowed < mine;)
+        usleep(100);
+}
+
+static void all_there_is(void) {
+    enum { EACH = 20 };
+    static void *held[EACH * 150];
+    size_t n = 0;
+    for (size_t size = 16; size < 100 * MIB; size += size / 7 + 1)
+        for (size_t i = 0; i < (size <= 2048 ? EACH : 2); i++) {
+            must((held[n] = granary_malloc(size)) != NULL && n + 1 < COUNT_OF(held));
+            memset(held[n], 1, size < 4096 ? size : 4096);
+            held[n] = granary_realloc(held[n], size + size / 2);
+            must(held[n++] != NULL);
+        }
+    while (n)
+        granary_free(held[--n]);
+}
+
+static int others_go_on(void *keep_percent) {
+    enum { PURGES = 12 };
+    start();
+    main_thread = pthread_self();
+    burst(0, BLOCKS);
+    let_go(0, BLOCKS, (unsigned)(uintptr_t)keep_percent);
+    while_purging = wait_for_main;
+    double deadline = seconds_now() + WAIT_SECONDS;
+    for (unsigned done = 0; done < PURGES; purges_allowed = ++done) {
+        while (purges_begun == done && seconds_now() < deadline)
+            usleep(100);
+        must(purges_begun == done + 1);
+        all_there_is();
+    }
+    while_purging = NULL;
+    purges_allowed = UINT32_MAX;
+    pages_kept();
     return 0;
 }
 
@@ -380,6 +430,8 @@ IN_CHILD(rests_when_one_block_had_grown, grown_in_place, NULL)
 IN_CHILD(rests_while_64_threads_sleep, idle_threads, (void *)64)
 IN_CHILD(rests_while_1000_threads_sleep, idle_threads, (void *)1000)
 IN_CHILD(callers_do_not_purge, purge_by_keeper, NULL)
+IN_CHILD(others_go_on_while_runs_are_purged, others_go_on, (void *)0)
+IN_CHILD(others_go_on_while_pages_of_slabs_are, others_go_on, (void *)5)
 IN_CHILD(no_thread_below_32_mib, none_below_32_mib, NULL)
 IN_CHILD(no_thread_without_housekeeping, none_with, "housekeeping:0")
 IN_CHILD(no_thread_without_purging, none_with, "purge_ms:never")
@@ -400,6 +452,8 @@ int main(void) {
         cmocka_unit_test(rests_while_64_threads_sleep),
         cmocka_unit_test(rests_while_1000_threads_sleep),
         cmocka_unit_test(callers_do_not_purge),
+        cmocka_unit_test(others_go_on_while_runs_are_purged),
+        cmocka_unit_test(others_go_on_while_pages_of_slabs_are),
         cmocka_unit_test(no_thread_below_32_mib),
         cmocka_unit_test(no_thread_without_housekeeping),
         cmocka_unit_test(no_thread_without_purging),
