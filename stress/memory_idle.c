@@ -14,8 +14,11 @@ enum { BLOCKS = 400 * 1000, WAIT_SECONDS = 60 };
 
 static void *blocks[BLOCKS];
 
-/* 130 MiB in sizes that servers use. */
-static size_t size_of_block(size_t i) { return i % 1000 == 0 ? 100000 : i % 100 == 0 ? 8000 : 16 + mix(i) % 300; }
+/* 130 MiB in sizes that servers use, or all of one. */
+static size_t one_size;
+static size_t size_of_block(size_t i) {
+    return one_size ? one_size : i % 1000 == 0 ? 100000 : i % 100 == 0 ? 8000 : 16 + mix(i) % 300;
+}
 
 static size_t burst(size_t from, size_t to) {
     size_t bytes = 0;
@@ -108,6 +111,39 @@ static int some_kept(void *percent) {
     int failed = rests_at(before + kept + kept / 10 + 8 * MIB);
     must(pages_kept() == kept);
     return failed;
+}
+
+/* Nor do its blocks stay where the burst has put them, a few in each slab, when others are allocated and freed: they gather. */
+static int gathers(void *unused) {
+    enum { ALL = 150 * 1000, ROUND = ALL / 25, KEPT_PERCENT = 20 };
+    one_size = 500;
+    (void)unused;
+    start();
+    struct rng rng = rng_for(1);
+    burst(0, ALL);
+    let_go(0, ALL, KEPT_PERCENT);
+    size_t kept = pages_kept(), now = kept;
+    double deadline = seconds_now() + WAIT_SECONDS;
+    for (unsigned round = 1; now > kept / 20 * 17 && seconds_now() < deadline; round++) {
+        for (size_t n = 0, i; n < ROUND; n++) {
+            while (blocks[i = rng_below(&rng, ALL)])
+                ;
+            must((blocks[i] = granary_malloc(size_of_block(i))) != NULL);
+            memset(blocks[i], 0x5a, size_of_block(i));
+        }
+        for (size_t n = 0, i; n < ROUND; n++) {
+            while (!blocks[i = rng_below(&rng, ALL)])
+                ;
+            granary_free(blocks[i]);
+            blocks[i] = NULL;
+        }
+        usleep(50 * 1000);
+        if (round % 10 == 0)
+            now = pages_kept();
+    }
+    if (now > kept / 20 * 17)
+        fprintf(stderr, "%zu KiB of pages in use, and now %zu\n", kept / KIB, now / KIB);
+    return now > kept / 20 * 17 || rests_at(before + now + now / 10 + 8 * MIB);
 }
 
 /* A thread whose blocks are all large, so that it never needed a cache, and one block that grew where it is. */
@@ -426,6 +462,7 @@ static int ends_and_comes_back(void *unused) {
 IN_CHILD(rests_when_all_is_freed, all_freed, NULL)
 IN_CHILD(rests_at_its_pages_when_a_20th_is_kept, some_kept, (void *)5)
 IN_CHILD(rests_at_its_pages_when_a_5th_is_kept, some_kept, (void *)20)
+IN_CHILD(gathers_what_a_burst_has_spread, gathers, NULL)
 IN_CHILD(rests_when_all_blocks_were_large, large_in_a_thread, NULL)
 IN_CHILD(rests_when_one_block_had_grown, grown_in_place, NULL)
 IN_CHILD(rests_while_64_threads_sleep, idle_threads, (void *)64)
@@ -449,6 +486,7 @@ int main(void) {
         cmocka_unit_test(rests_when_all_is_freed),
         cmocka_unit_test(rests_at_its_pages_when_a_20th_is_kept),
         cmocka_unit_test(rests_at_its_pages_when_a_5th_is_kept),
+        cmocka_unit_test(gathers_what_a_burst_has_spread),
         cmocka_unit_test(rests_when_all_blocks_were_large),
         cmocka_unit_test(rests_when_one_block_had_grown),
         cmocka_unit_test(rests_while_64_threads_sleep),

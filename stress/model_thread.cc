@@ -117,6 +117,7 @@ void gr_bin_return(unsigned, void *const *, unsigned, const char *) {}
 uint64_t gr_bin_activity(unsigned) { return 0; }
 uint64_t gr_depot_activity(unsigned) { return 0; }
 void gr_depot_drain(unsigned, bool) {}
+void gr_depot_dissolve(unsigned) {}
 void gr_depots_tick(uint32_t) { note(); }
 uint64_t gr_caches_reclaim(bool) { /* there may be something to do, of all times when it has just fallen asleep */
     return work && model::final_value(&gr_keeper) == KEEPER_ASLEEP && rl::rand(2) && work--;
@@ -183,6 +184,7 @@ struct thread_model : model::suite<thread_model, THREADS, 2 + 1 + 5 * ALL, 5> {
         keeper.thread = 0;
         keeper.seen[1] = 0;
         keeper.done[1] = false;
+        keeper.turns = 0;
         granules = 0;
         gr_keeper_forget();
         granules = KEEPER_FROM_GRANULES;

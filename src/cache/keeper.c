@@ -10,7 +10,8 @@
 enum {
     PERIOD_MS = 500,
     ASK_MS = 10, /* between looks at how much of the heap is in use: a burst into memory that is mapped takes longer */
-    QUIET_TURNS = 3, /* without anything to do, before it sleeps */
+    QUIET_TURNS = 3,  /* without anything to do, before it sleeps */
+    REHOME_TURNS = 4, /* between the depots of classes that are in use: 2 s */
 };
 
 struct half gr_keeper;
@@ -23,6 +24,7 @@ static struct {
     /* the keeper's */
     uint64_t seen[CLASSES + 1]; /* the class's activity, */
     bool done[CLASSES + 1];     /* for which it has been put away */
+    unsigned turns;             /* modulo REHOME_TURNS */
 } keeper;
 
 static uint64_t granules_in_use(void) {
@@ -32,7 +34,9 @@ static uint64_t granules_in_use(void) {
 
 static uint64_t activity(unsigned class) { return gr_bin_activity(class) + gr_depot_activity(class); }
 
-/* Of a class that nobody below the caches was asked for since the last turn, all goes back that can. True: it was not idle. */
+/* Of a class that nobody below the caches was asked for since the last turn, all goes back that can. Of the others the depot does now
+ * and then: blocks that only go round between depot and caches stay for ever where a burst has left them, a few in each of its
+ * slabs; those that come from slabs again fill one after the other. True: it was not idle. */
 static bool put_away(unsigned class) {
     uint64_t now = activity(class);
     if (now == keeper.seen[class] && keeper.done[class])
@@ -40,6 +44,8 @@ static bool put_away(unsigned class) {
     keeper.done[class] = now == keeper.seen[class];
     if (keeper.done[class])
         gr_depot_drain(class, true);
+    else if (!keeper.turns)
+        gr_depot_dissolve(class);
     keeper.seen[class] = activity(class);
     return true;
 }
@@ -54,6 +60,7 @@ static bool change(uint32_t from, uint32_t to) {
 static bool turn(void) {
     uint64_t now_ms = os_clock_ms();
     bool busy = gr_caches_reclaim(true) != 0;
+    keeper.turns = (keeper.turns + 1) % REHOME_TURNS;
     gr_depots_tick(gr_cache_clock(now_ms));
     for (unsigned class = 1; class <= CLASSES && !is(KEEPER_STOPPING); class ++)
         busy |= put_away(class);
