@@ -84,6 +84,8 @@ static int rests_at(size_t limit) {
     return rss_bytes() > limit;
 }
 
+static int is_at(size_t limit) { return rss_bytes() > limit; }
+
 static size_t before; /* resident, with our own tables touched */
 static void start(void) {
     memset(blocks, 0, sizeof blocks);
@@ -184,6 +186,7 @@ static int grown_in_place(void *unused) {
 
 static pthread_barrier_t worked;
 static size_t threads;
+static bool trims; /* in place of waiting */
 static void *work_and_sleep(void *index) {
     size_t each = BLOCKS / threads, from = (size_t)(uintptr_t)index * each;
     for (int round = 0; round < 2; round++) { /* the second time its tops end where they were */
@@ -210,10 +213,18 @@ static int idle_threads(void *count) {
         must(pthread_create(&thread, NULL, work_and_sleep, (void *)i) == 0);
     for (int round = 0; round < 2; round++) {
         pthread_barrier_wait(&worked);
-        failed |= rests_at(before + 8 * MIB + threads * 40 * KIB); /* stacks, records and magazines */
+        must(!trims || granary_trim());
+        failed |= (trims ? is_at : rests_at)(before + 8 * MIB + threads * 40 * KIB); /* stacks, records and magazines */
         pthread_barrier_wait(&worked);
     }
     return failed;
+}
+
+/* All threads' caches at once, by whoever asks. */
+static int trimmed_threads(void *count) {
+    gr_options_parse("housekeeping:0", "test: ");
+    trims = true;
+    return idle_threads(count);
 }
 
 /* Turns are bounded in bytes, and while there is a keeper nobody else waits for one. */
@@ -467,6 +478,7 @@ IN_CHILD(rests_when_all_blocks_were_large, large_in_a_thread, NULL)
 IN_CHILD(rests_when_one_block_had_grown, grown_in_place, NULL)
 IN_CHILD(rests_while_64_threads_sleep, idle_threads, (void *)64)
 IN_CHILD(rests_while_1000_threads_sleep, idle_threads, (void *)1000)
+IN_CHILD(a_trim_empties_sleeping_threads, trimmed_threads, (void *)64)
 IN_CHILD(callers_do_not_purge, purge_by_keeper, NULL)
 IN_CHILD(others_go_on_while_runs_are_purged, others_go_on, (void *)0)
 IN_CHILD(others_go_on_while_pages_of_slabs_are, others_go_on, (void *)5)
@@ -491,6 +503,7 @@ int main(void) {
         cmocka_unit_test(rests_when_one_block_had_grown),
         cmocka_unit_test(rests_while_64_threads_sleep),
         cmocka_unit_test(rests_while_1000_threads_sleep),
+        cmocka_unit_test(a_trim_empties_sleeping_threads),
         cmocka_unit_test(callers_do_not_purge),
         cmocka_unit_test(others_go_on_while_runs_are_purged),
         cmocka_unit_test(others_go_on_while_pages_of_slabs_are),
