@@ -104,6 +104,34 @@ GRANARY_EXPORT void granary_sdallocx(void *ptr, size_t size, int flags) GRANARY_
 GRANARY_EXPORT int granary_trim(void) GRANARY_NOTHROW;
 GRANARY_EXPORT int granary_malloc_trim(size_t pad) GRANARY_NOTHROW;
 
+/* The program's last word on a request that cannot be met: no memory from the system or below limit_hard, after all that lies idle, other
+ * threads' caches too, has gone back. The thread that made it calls call(size, context). Not 0: it is tried again, as often as call
+ * says so. 0: it comes to what the option oom says, NULL or the end. size is at least what was asked for, and at most what its block
+ * has. No call is made for what is no lack of memory (products that overflow, sizes above PTRDIFF_MAX, bad alignments), nor by realloc to
+ * less, which then keeps its block, nor in a signal handler that interrupted granary itself.
+ *
+ *   may do      whatever the program may do between two calls of granary: allocate, free, granary_trim, fork, set another callback. What
+ *               cannot be met meanwhile, in this thread, is NULL at once, whatever oom says.
+ *   may leave   by longjmp (glibc's, which tells us), or by the thread's end. Nothing of granary's is held then, and the block of a realloc
+ *               is as it was; but whoever called malloc is left in the middle, libraries with their locks too. pthread_exit loads a
+ *               library at its first call: some memory should be free. In C++ it may end the program, as may a callback that throws:
+ *               what is unwound has called what is declared not to throw. It must not leave for good by a change of stacks
+ *               (swapcontext).
+ *   shares      with callers of malloc what is volatile, atomic, or behind a call: compilers take malloc for a call that changes
+ *               no variable of the program's.
+ *   new         operator new asks here first, then its new_handler, in each round.
+ *
+ * Several threads may be in it at once. A child of fork keeps it. */
+struct granary_oom_callback {
+    int (*call)(size_t size, void *context);
+    void *context;
+};
+
+/* From now on *callback is asked; NULL, as at the start: nobody. Returns the one before, to be called by the new one or to be set again. Both
+ * parts change at once. *callback stays as it is and lives as long as the process, since a thread may be about to call it. Async-signal-safe. */
+GRANARY_EXPORT const struct granary_oom_callback *
+granary_set_oom_callback(const struct granary_oom_callback *callback) GRANARY_NOTHROW;
+
 /* What the process holds, in bytes; sums of counters read while other threads go on. */
 struct granary_stats {
     size_t mapped_bytes;     /* address space mapped for blocks */

@@ -14,7 +14,8 @@ if(NOT GRANARY_SANITIZE AND NOT GRANARY_HARDENED AND NOT GRANARY_DEBUG)
       add_executable(${name} ${source})
       # model/ comes first: its base/atomic.h and base/check.h stand in for those of src/.
       # src/ is a system's: what C++ permits there, and warns of, is none of ours.
-      target_include_directories(${name} PRIVATE ${stress_here} ${stress_here}/model)
+      target_include_directories(${name} PRIVATE ${stress_here} ${stress_here}/model
+        ${stress_here}/../include)
       target_include_directories(${name} SYSTEM PRIVATE ${stress_here}/../src)
       target_compile_definitions(${name} PRIVATE _GNU_SOURCE)
       target_compile_options(${name} PRIVATE -std=gnu++20 -O2 -fpermissive -Wall -Wextra

@@ -1,11 +1,12 @@
 // override_cxx.cc -- operator new and delete: all of them are ours, and do as the C++ standard says. Replacement by
 // the program is in override_cxx_replace.cc.
 //
-// covers: S18 S31 S32 S33 S34 S35 S36 S37 S38 S39 S40
+// covers: S18 S31 S32 S33 S34 S35 S36 S37 S38 S39 S40 S136
 
 #include "test.h"
 
 #include <dlfcn.h>
+#include <granary.h>
 #include <malloc.h>
 
 #include <algorithm>
@@ -174,6 +175,69 @@ int retry_after_room_was_made(void *) {
 
 void semantics_032_retry_after_the_handler_made_room(void **) {
     must_end_well(in_child(retry_after_room_was_made, nullptr, 20), "new_handler");
+}
+
+// ---- 136: whom operator new asks, and in which order ----
+
+char order[16]; // c: the callback, h: the handler
+void ask(char whom) { order[strlen(order)] = whom; }
+
+int callback_that_refuses(size_t size, void *) {
+    must(size == 180 * MIB);
+    ask('c');
+    return 0;
+}
+
+int callback_that_makes_room(size_t, void *) {
+    ask('c');
+    free(hoard);
+    hoard = nullptr;
+    return 1;
+}
+
+void handler_that_follows() {
+    ask('h');
+    free(hoard);
+    hoard = nullptr;
+}
+
+// Preloaded it is not there when the program is linked, in an archive not when dlsym looks.
+extern "C" __attribute__((weak)) const struct granary_oom_callback *
+granary_set_oom_callback(const struct granary_oom_callback *callback);
+
+void set_callback(int (*call)(size_t, void *)) {
+    static granary_oom_callback all[2];
+    static unsigned next;
+    granary_oom_callback *one = &all[next++ % 2];
+    one->call = call;
+    auto *set = (decltype(&granary_set_oom_callback))dlsym(RTLD_DEFAULT, "granary_set_oom_callback");
+    set = set ? set : granary_set_oom_callback;
+    must(set != nullptr);
+    set(one);
+}
+
+int callback_before_handler(void *) {
+    size_t limit = vsz_bytes() + 300 * MIB;
+    struct rlimit address_space = {limit, limit};
+    must(setrlimit(RLIMIT_AS, &address_space) == 0);
+    for (size_t i = 0; i < COUNT_OF(k_throwing) + COUNT_OF(k_nothrow); i++) {
+        auto make = i < COUNT_OF(k_throwing) ? k_throwing[i] : k_nothrow[i - COUNT_OF(k_throwing)];
+        for (bool refuses : {true, false}) {
+            memset(order, 0, sizeof order);
+            hoard = malloc(200 * MIB);
+            must(hoard != nullptr);
+            HandlerScope scope(handler_that_follows);
+            set_callback(refuses ? callback_that_refuses : callback_that_makes_room);
+            void *ptr = make(opaque_size(180 * MIB));
+            must(ptr != nullptr && strcmp(order, refuses ? "ch" : "c") == 0);
+            free(ptr);
+        }
+    }
+    return 0;
+}
+
+void semantics_136_the_callback_is_asked_once_before_the_handler(void **) {
+    must_end_well(in_child(callback_before_handler, nullptr, 20), "granary_set_oom_callback");
 }
 
 void semantics_033_nothrow_forms_return_null(void **) {
@@ -349,6 +413,7 @@ int main() {
         cmocka_unit_test(semantics_031_all_operators_are_ours),
         cmocka_unit_test(semantics_032_handlers_are_called_until_none_is_left),
         cmocka_unit_test(semantics_032_retry_after_the_handler_made_room),
+        cmocka_unit_test(semantics_136_the_callback_is_asked_once_before_the_handler),
         cmocka_unit_test(semantics_033_nothrow_forms_return_null),
         cmocka_unit_test(semantics_034_array_lengths_that_overflow),
         cmocka_unit_test(semantics_035_alignments),

@@ -173,6 +173,49 @@ static void os_thread_exit_hook_runs_once_a_round(void **state) {
     }
 }
 
+/* In a frame of its own, below that of setjmp. */
+static __attribute__((noinline)) void stretch_around(jmp_buf *out, bool ends) {
+    struct os_stretch stretch, inner;
+    must(os_stretch_begin(&stretch));
+    must(!os_stretch_begin(&inner));
+    os_stretch_end(&inner);
+    if (out)
+        longjmp(*out, 1);
+    if (ends)
+        pthread_exit(NULL);
+    os_stretch_end(&stretch);
+}
+
+static void no_stretch(void *unused) {
+    (void)unused;
+    stretch_around(NULL, false);
+}
+
+static void *end_in_a_stretch(void *unused) {
+    static pthread_key_t key;
+    (void)unused;
+    must(pthread_key_create(&key, no_stretch) == 0 && pthread_setspecific(key, &key) == 0);
+    pthread_cleanup_push(no_stretch, NULL); /* a call of the program's, outside */
+    stretch_around(NULL, true);
+    pthread_cleanup_pop(0);
+    return NULL;
+}
+
+static void os_stretch_ends_with_it_by_longjmp_or_with_the_thread(void **state) {
+    (void)state;
+    static volatile int times;
+    jmp_buf out;
+    errno = MARK;
+    stretch_around(NULL, false);
+    setjmp(out);
+    if (times++ < 3)
+        stretch_around(&out, false);
+    stretch_around(NULL, false);
+    in_thread(end_in_a_stretch, NULL);
+    stretch_around(NULL, false);
+    assert_int_equal(errno, MARK);
+}
+
 static void os_write_writes_all(void **state) {
     (void)state;
     int ends[2];
@@ -204,6 +247,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(os_clocks_go_forward),
         cmocka_unit_test(os_random_differs_in_each_process),
         cmocka_unit_test(os_thread_exit_hook_runs_once_a_round),
+        cmocka_unit_test(os_stretch_ends_with_it_by_longjmp_or_with_the_thread),
         cmocka_unit_test(os_write_writes_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "api/oom.h"
 #include "base/check.h"
 #include "cache/fork.h"
 #include "cache/keeper.h"
@@ -57,37 +58,32 @@ void gr_make_room(size_t more) {
         scavenge(gr_thread_cache_slow(), more);
 }
 
-GR_COLD static void *refused(size_t n) {
-    if (option_get(OPTION_OOM) == OOM_ABORT)
-        gr_fatal_memory(n, limit_footprint(), gr_limit_least());
-    errno = ENOMEM;
-    return NULL;
-}
-
+/* In a slow path. */
 static void *alloc_large(size_t n, size_t align, bool zero) {
     const size_t large_most = (size_t)LARGE_MAX_GRANULES * GRANULE_BYTES;
-    if (n > PTRDIFF_MAX || align > PTRDIFF_MAX) {
-        errno = ENOMEM;
-        return NULL;
-    }
     bool scavenged = limit_is_near(n);
     if (scavenged)
         scavenge(gr_thread_cache_slow(), n);
     for (;; scavenged = true) {
         void *p = n <= large_most && align <= large_most ? gr_large_alloc(n, align, zero) : gr_huge_alloc(n, align);
-        if (p)
+        if (p || scavenged)
             return p;
-        if (scavenged)
-            return refused(n);
         scavenge(gr_thread_cache_slow(), n);
     }
 }
 
 void *gr_alloc_large(size_t n, size_t align, bool zero) {
-    slow_enter();
-    void *p = alloc_large(n, align, zero);
-    gr_slow_tick();
-    slow_leave();
+    void *p;
+    if (n > PTRDIFF_MAX || align > PTRDIFF_MAX) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    do {
+        slow_enter();
+        p = alloc_large(n, align, zero);
+        gr_slow_tick();
+        slow_leave();
+    } while (GR_UNLIKELY(!p) && gr_asks_again(n));
     keeper_poll();
     return p;
 }
@@ -137,6 +133,26 @@ GR_INLINE void *swap(unsigned class, bool counted) {
 GR_NOINLINE static void *swap_in(unsigned class) { return swap(class, false); }
 GR_NOINLINE static void *swap_in_counted(unsigned class) { return swap(class, true); }
 
+/* In a slow path, which it leaves: who is asked may do what he likes. */
+GR_COLD static void *refill_in_need(unsigned class, bool want_clean, bool *clean) {
+    void *p;
+    for (;;) {
+        scavenge(gr_thread_cache_slow(), class_bytes(class));
+        if ((p = refill_with(gr_thread_cache_slow(), class, want_clean, clean)))
+            break;
+        slow_leave();
+        if (!gr_asks_again(class_bytes(class)))
+            return NULL;
+        slow_enter();
+        /* What he has freed is at hand; below the thresholds of its slabs it would serve nobody. */
+        if ((p = refill_with(gr_thread_cache_slow(), class, want_clean, clean)))
+            break;
+    }
+    slow_leave();
+    keeper_poll();
+    return p;
+}
+
 GR_NOINLINE static void *refill(unsigned class, bool want_clean, bool *clean) {
     slow_enter();
     struct cache *self = thread_cache();
@@ -145,12 +161,8 @@ GR_NOINLINE static void *refill(unsigned class, bool want_clean, bool *clean) {
     if (limit_is_near(0))
         scavenge(self, 0);
     void *p = refill_with(self, class, want_clean, clean);
-    if (GR_UNLIKELY(!p)) {
-        scavenge(self, class_bytes(class));
-        p = refill_with(gr_thread_cache_slow(), class, want_clean, clean);
-        if (!p)
-            refused(class_bytes(class));
-    }
+    if (GR_UNLIKELY(!p))
+        return refill_in_need(class, want_clean, clean);
     slow_leave();
     keeper_poll();
     return p;

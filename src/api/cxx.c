@@ -6,6 +6,7 @@
  * nothrow form that has to catch an exception leaves that to the C++ library's own.
  */
 #include "api/alloc.h"
+#include "api/oom.h"
 #include "granary.h"
 #include "os/fatal.h"
 #include "os/os.h"
@@ -33,15 +34,15 @@ static void *allocate(size_t n, size_t align) {
     return align <= MIN_ALIGN ? granary_malloc(n) : granary_aligned_alloc(align, n);
 }
 
-GR_NOINLINE static void *new_slow(size_t n, size_t align) {
-    GR_KEEP_FRAME();
+/* It was refused once, by whoever was asked. */
+GR_NOINLINE static void *new_refused(size_t n, size_t align) {
     for (;;) {
-        void *p = allocate(n, align);
-        if (p)
-            return p;
         new_handler *handler = _ZSt15get_new_handlerv ? _ZSt15get_new_handlerv() : NULL;
         if (handler) {
             handler();
+            void *p = allocate(n, align);
+            if (p)
+                return p;
             continue;
         }
         if (!_ZSt17__throw_bad_allocv)
@@ -50,9 +51,30 @@ GR_NOINLINE static void *new_slow(size_t n, size_t align) {
     }
 }
 
+GR_NOINLINE static void *new_slow(size_t n, size_t align) {
+    GR_KEEP_FRAME();
+    void *p = allocate(n, align);
+    return p ? p : new_refused(n, align);
+}
+
+/* Hardened: what api_pop does is all of malloc. */
+GR_INLINE void *new_missed(size_t n) { return HARDENED ? new_refused(n, 1) : new_slow(n, 1); }
+
+/* If it fails another form is called, which asks. */
+static void *allocate_quietly(size_t n, size_t align) {
+    struct quiet trying;
+    quiet_begin(&trying);
+    void *p = allocate(n, align);
+    quiet_end(&trying);
+    return p;
+}
+
 GR_NOINLINE static void *nothrow_slow(size_t n, size_t align, const void *tag) {
     GR_KEEP_FRAME();
-    void *p = cxx.replaced_new && align <= MIN_ALIGN ? NULL : allocate(n, align);
+    bool library = align <= MIN_ALIGN ? cxx.library_nothrow != NULL : cxx.library_nothrow_aligned != NULL;
+    void *p = NULL;
+    if (!cxx.replaced_new || align > MIN_ALIGN)
+        p = library ? allocate_quietly(n, align) : allocate(n, align);
     if (p)
         return p;
     /* A handler may run, and may throw; the program's own operator new may throw. */
@@ -71,7 +93,7 @@ GR_NOINLINE static void *nothrow_slow(size_t n, size_t align, const void *tag) {
 /* Ours under names that nobody replaces, so that we know who was replaced. */
 static void *own_new(size_t n) {
     void *p = api_pop(n);
-    return GR_LIKELY(p != NULL) ? p : new_slow(n, 1);
+    return GR_LIKELY(p != NULL) ? p : new_missed(n);
 }
 
 static void own_delete(void *p) { api_free(p); }
@@ -80,11 +102,11 @@ static void *new_array(size_t n) {
     if (GR_UNLIKELY(cxx.replaced_new != NULL))
         return cxx.replaced_new(n);
     void *p = api_pop(n);
-    return GR_LIKELY(p != NULL) ? p : new_slow(n, 1);
+    return GR_LIKELY(p != NULL) ? p : new_missed(n);
 }
 
 static void *new_nothrow_any(size_t n, const void *tag) {
-    void *p = cxx.replaced_new ? NULL : api_pop(n);
+    void *p = HARDENED || cxx.replaced_new ? NULL : api_pop(n);
     return GR_LIKELY(p != NULL) ? p : nothrow_slow(n, 1, tag);
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "api/alloc.h"
+#include "api/oom.h"
 #include "cache/keeper.h"
 #include "granary.h"
 #include "page/huge.h"
@@ -11,8 +12,7 @@
 /* A smaller block is copied once to where it has room, and then grows in place. */
 enum { MOVE_PAGES_FROM_BYTES = 4 << 20 };
 
-/* A block that is not small, itself or its pages at another address; NULL: it must be copied. */
-static void *resized(void *p, size_t have, size_t n) {
+GR_INLINE void *resized_large(void *p, size_t have, size_t n) {
     if (!page_class_of(p))
         return gr_huge_resize(p, n);
     if (gr_large_resize(p, n))
@@ -28,6 +28,17 @@ static void *resized(void *p, size_t have, size_t n) {
     return gr_large_to_huge(p, n);
 }
 
+/* A block that is not small, itself or its pages at another address; NULL: it must be copied. */
+GR_INLINE void *resized(void *p, size_t have, size_t n) {
+    slow_enter();
+    if (n > have)
+        gr_make_room(n - have);
+    void *same = resized_large(p, have, n);
+    slow_leave();
+    keeper_poll();
+    return same;
+}
+
 static void free_any(void *p, const char *call) {
     if (HARDENED)
         gr_hardened_free_as(p, call);
@@ -35,18 +46,40 @@ static void free_any(void *p, const char *call) {
         gr_free_checked(p, call);
 }
 
-/* What misses is left by tail calls: the trace of a guarded block goes on from their frames to the program's. */
-GR_NOINLINE static void *copied_slow(void *p, size_t have, size_t n) {
-    GR_KEEP_FRAME();
-    void *q = HARDENED ? gr_hardened_malloc(n) : gr_malloc_slow(n);
-    if (!q) {
-        if (n > have)
-            return NULL;
-        return p; /* a smaller block is not to be had: the old one will do */
-    }
+GR_INLINE void *copied_into(void *q, void *p, size_t have, size_t n) {
     memcpy(q, p, n < have ? n : have);
     free_any(p, "free");
     return q;
+}
+
+GR_INLINE void *block_for_copy(size_t n) { return HARDENED ? gr_hardened_malloc(n) : gr_malloc_slow(n); }
+
+/* Where a copy is not the only answer: nobody is asked for its block alone. */
+GR_NOINLINE static void *copied_quietly(void *p, size_t have, size_t n) {
+    GR_KEEP_FRAME();
+    struct quiet trying;
+    for (;;) {
+        quiet_begin(&trying);
+        void *q = block_for_copy(n);
+        quiet_end(&trying);
+        if (GR_LIKELY(q != NULL))
+            return copied_into(q, p, have, n);
+        if (n <= have)
+            return p; /* a smaller block is not to be had: the old one will do */
+        if (!gr_asks_again(n))
+            return NULL;
+        if (have > SMALL_MAX_BYTES && (q = resized(p, have, n))) /* there is room behind it by now */
+            return q;
+    }
+}
+
+/* What misses is left by tail calls: the trace of a guarded block goes on from their frames to the program's. */
+GR_NOINLINE static void *copied_slow(void *p, size_t have, size_t n) {
+    GR_KEEP_FRAME();
+    if (n > SMALL_MAX_BYTES || n <= have)
+        return copied_quietly(p, have, n);
+    void *q = block_for_copy(n);
+    return q ? copied_into(q, p, have, n) : NULL;
 }
 
 GR_NOINLINE static void *freed_slow(void *p, void *q) {
@@ -78,12 +111,7 @@ void *gr_realloc(void *p, size_t n, const char *call) {
         if (class_bytes(gr_class_of(n)) == have && page_class_of(p) - 1 < CLASSES) /* a guarded block moves */
             return p;
     } else if (have > SMALL_MAX_BYTES) {
-        slow_enter();
-        if (n > have)
-            gr_make_room(n - have);
         void *same = resized(p, have, n);
-        slow_leave();
-        keeper_poll();
         if (same)
             return same;
     }

@@ -82,10 +82,20 @@ bool os_has_thread_sanitizer(void);
  * returns. False: none of them has. */
 bool os_heavy_fence(void);
 
-/* Starts a thread of our own, with a small stack, to which no signal is delivered. It may call malloc before it returns, and takes
- * locks of libc's that free may be called under. False: no thread may be had. Each one that was started has to be joined. */
+/* Starts a thread of our own, with a small stack, to which no signal is delivered. It may call malloc before it returns, in a stretch,
+ * and takes locks of libc's that free may be called under. False: no thread may be had. Each one that was started has to be joined. */
 bool os_start_thread(void (*body)(void), uint64_t *thread);
 void os_join_thread(uint64_t thread);
+
+/* A stretch of this thread's calls, on its stack. It ends by os_stretch_end; when longjmp leaves its frame, if libc says so (glibc); or
+ * with the thread. */
+struct os_stretch {
+    void *word[4];
+};
+
+/* True: it is in no other one of this thread's. The last to begin is the first to end. */
+bool os_stretch_begin(struct os_stretch *s);
+void os_stretch_end(struct os_stretch *s);
 
 /* Waits while *word is `seen`, but no longer than `most_ms`, and perhaps less; 0: until it is woken. */
 void os_wait(const struct half *word, uint32_t seen, unsigned most_ms);

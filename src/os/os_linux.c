@@ -239,6 +239,34 @@ static void *run(void *body) {
     return NULL;
 }
 
+/* An entry in libc's list of what a thread has to do if it ends here. What pthread_cleanup_push enters elsewhere, longjmp would leave
+ * there; this list it shortens. */
+struct listed {
+    void (*routine)(void *);
+    void *arg;
+#ifdef __GLIBC__
+    int cancel_type;
+#endif
+    struct listed *next;
+};
+_Static_assert(sizeof(struct listed) <= sizeof(struct os_stretch), "an entry is kept in a stretch");
+void list_push(struct listed *l, void (*routine)(void *), void *arg) GR_ASM_NAME("_pthread_cleanup_push");
+void list_pop(struct listed *l, int run) GR_ASM_NAME("_pthread_cleanup_pop");
+
+/* By it a stretch is known; there is nothing to do. */
+static void stretch_left(void *arg) { (void)arg; }
+
+bool os_stretch_begin(struct os_stretch *s) {
+    struct listed *l = (struct listed *)s;
+    list_push(l, stretch_left, NULL);
+    for (const struct listed *outer = l->next; outer; outer = outer->next)
+        if (outer->routine == stretch_left)
+            return false;
+    return true;
+}
+
+void os_stretch_end(struct os_stretch *s) { list_pop((struct listed *)s, 0); }
+
 bool os_start_thread(void (*body)(void), uint64_t *started_thread) {
     enum { STACK_BYTES = 64 * 1024 };
     union {
@@ -246,6 +274,7 @@ bool os_start_thread(void (*body)(void), uint64_t *started_thread) {
         void *arg;
     } of = {.body = body};
     int saved = errno;
+    struct os_stretch stretch;
     pthread_t thread;
     pthread_attr_t attr;
     sigset_t all, before;
@@ -255,7 +284,9 @@ bool os_start_thread(void (*body)(void), uint64_t *started_thread) {
     if (!pthread_attr_init(&attr)) {
         pthread_attr_setstacksize(&attr, STACK_BYTES + (least > 0 ? (size_t)least : 0));
         pthread_sigmask(SIG_SETMASK, &all, &before);
+        os_stretch_begin(&stretch);
         started = pthread_create(&thread, &attr, run, of.arg) == 0;
+        os_stretch_end(&stretch);
         pthread_sigmask(SIG_SETMASK, &before, NULL);
         pthread_attr_destroy(&attr);
     }
