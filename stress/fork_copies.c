@@ -64,7 +64,7 @@ static int within(size_t before, bool threads, size_t more) {
 }
 
 /* The records of the slabs, of less than a hundredth of the heap, and the magazines of what the child caches. */
-enum { FREES_KIB = 2048 };
+enum { FREES_KIB = 3072 };
 
 static int child_frees_half(void *threads) {
     size_t before = own_kib();
