@@ -126,7 +126,7 @@ static int gathers(void *unused) {
     let_go(0, ALL, KEPT_PERCENT);
     size_t kept = pages_kept(), now = kept;
     double deadline = seconds_now() + WAIT_SECONDS;
-    for (unsigned round = 1; now > kept / 20 * 17 && seconds_now() < deadline; round++) {
+    for (unsigned round = 1; now > kept / 5 * 3 && seconds_now() < deadline; round++) {
         for (size_t n = 0, i; n < ROUND; n++) {
             while (blocks[i = rng_below(&rng, ALL)])
                 ;
@@ -143,9 +143,9 @@ static int gathers(void *unused) {
         if (round % 10 == 0)
             now = pages_kept();
     }
-    if (now > kept / 20 * 17)
+    if (now > kept / 5 * 3)
         fprintf(stderr, "%zu KiB of pages in use, and now %zu\n", kept / KIB, now / KIB);
-    return now > kept / 20 * 17 || rests_at(before + now + now / 10 + 8 * MIB);
+    return now > kept / 5 * 3 || rests_at(before + now + now / 10 + 8 * MIB);
 }
 
 /* A thread whose blocks are all large, so that it never needed a cache, and one block that grew where it is. */

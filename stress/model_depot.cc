@@ -44,6 +44,7 @@ const struct size_class gr_classes[CLASS_SLOTS] = {
     {}, {.bytes = 16, .capacity = 4, .threshold = 1, .inverse = 0, .granules = 1, .words = 1, .rounds = ROUNDS}};
 size_t gr_bin_granules(unsigned) { return 1000; }
 void gr_bin_tick(unsigned) {}
+bool gr_bin_is_sparse(unsigned) { return false; }
 unsigned gr_bin_trim(unsigned, unsigned, bool) { return 0; }
 static void return_blocks(void *const *blocks, unsigned n);
 void gr_bin_return(unsigned, void *const *blocks, unsigned n, const char *) { return_blocks(blocks, n); }

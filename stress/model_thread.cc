@@ -118,6 +118,8 @@ uint64_t gr_bin_activity(unsigned) { return 0; }
 uint64_t gr_depot_activity(unsigned) { return 0; }
 void gr_depot_drain(unsigned, bool) {}
 void gr_depot_dissolve(unsigned) {}
+void gr_bin_gather(unsigned, unsigned) {}
+void gr_bin_gathered(unsigned) {}
 void gr_depots_tick(uint32_t) { note(); }
 uint64_t gr_caches_reclaim(bool) { /* there may be something to do, of all times when it has just fallen asleep */
     return work && model::final_value(&gr_keeper) == KEEPER_ASLEEP && rl::rand(2) && work--;

@@ -375,6 +375,102 @@ static void bin_tick_retires_the_few(void **state) {
     give(block + 2, 1);
 }
 
+/* ---- gathering ---- */
+
+static void gather(unsigned times) {
+    while (times--)
+        gr_bin_gather(class, UINT32_MAX);
+}
+
+static void bin_gather_purges_what_nobody_claimed_from(void **state) {
+    (void)state;
+    struct holding h = {0, 0, 0, 0};
+    bool clean;
+    void *p;
+    uint32_t slab = riddled(first_and_middle);
+    size_t all = resident(slab);
+    gather(1);
+    assert_int_equal(claim(&h, &p, 1, &clean), slab);
+    gr_bin_release(&h, class);
+    give(&p, 1);
+    gather(1);
+    assert_int_equal(resident(slab), all);
+    gather(1);
+    assert_true(resident(slab) < all / 2);
+    give_rest(first_and_middle);
+}
+
+static void bin_is_sparse_from_half_to_a_quarter_free(void **state) {
+    (void)state;
+    enum { SLABS = 40 };
+    static void *more[SLABS * SLAB_MAX_BLOCKS];
+    unsigned all = SLABS * k->capacity, n = 0;
+    list_slabs(SLABS);
+    assert_false(gr_bin_is_sparse(class));
+    gather(1);
+    assert_true(gr_bin_is_sparse(class));
+    for (bool clean; n < all / 100 * 60;) {
+        struct holding h = {0, 0, 0, 0};
+        n += gr_bin_claim(&h, class, more + n, 64, &clean);
+        gr_bin_release(&h, class);
+    }
+    gather(2);
+    assert_int_equal(gr_bin_granules(class), SLABS * (size_t)k->granules);
+    assert_true(gr_bin_is_sparse(class));
+    for (bool clean; n < all / 100 * 85;) {
+        struct holding h = {0, 0, 0, 0};
+        n += gr_bin_claim(&h, class, more + n, 64, &clean);
+        gr_bin_release(&h, class);
+    }
+    gather(1);
+    assert_false(gr_bin_is_sparse(class));
+    give(more, n);
+    give(block, SLABS);
+}
+
+/* Where slabs stay, whatever is done, nobody goes without magazines for ever; until they have been full. */
+static void bin_gives_up_what_does_not_gather(void **state) {
+    (void)state;
+    enum { SLABS = 32 };
+    list_slabs(SLABS);
+    gather(100);
+    assert_true(gr_bin_is_sparse(class));
+    gather(100);
+    assert_false(gr_bin_is_sparse(class));
+    static void *full[2 * SLABS * SLAB_MAX_BLOCKS];
+    unsigned n = 0;
+    for (bool clean; gr_bin_granules(class) < SLABS * (size_t)k->granules + 1;) {
+        struct holding h = {0, 0, 0, 0};
+        n += gr_bin_claim(&h, class, full + n, 64, &clean);
+        gr_bin_release(&h, class);
+    }
+    gather(2);
+    give(full, n);
+    gather(1);
+    assert_true(gr_bin_is_sparse(class));
+    give(block, SLABS);
+}
+
+static void bin_is_not_sparse_when_nobody_looks(void **state) {
+    (void)state;
+    enum { SLABS = 40 };
+    list_slabs(SLABS);
+    gather(1);
+    assert_true(gr_bin_is_sparse(class));
+    gr_bin_gathered(class);
+    assert_false(gr_bin_is_sparse(class));
+    give(block, SLABS);
+}
+
+static void bin_of_less_than_a_mib_is_not_sparse(void **state) {
+    (void)state;
+    unsigned slabs = 15u / k->granules;
+    list_slabs(slabs);
+    gather(1);
+    assert_false(gr_bin_is_sparse(class));
+    give(block, slabs);
+}
+
 static void bin_relist_what_its_owner_left(void **state) {
     (void)state;
     struct holding h = {0, 0, 0, 0}, other = {0, 0, 0, 0};
@@ -480,6 +576,11 @@ int main(void) {
         cmocka_unit_test(bin_trim_purges_pages_between_live_blocks),
         TEST(bin_purged_end_reads_as_zero),
         TEST(bin_trim_purges_once),
+        TEST(bin_gather_purges_what_nobody_claimed_from),
+        TEST(bin_is_sparse_from_half_to_a_quarter_free),
+        TEST(bin_gives_up_what_does_not_gather),
+        TEST(bin_is_not_sparse_when_nobody_looks),
+        TEST(bin_of_less_than_a_mib_is_not_sparse),
         TEST(bin_relist_what_its_owner_left),
         TEST(bin_return_checks_each_block),
     };

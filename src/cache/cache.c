@@ -184,11 +184,12 @@ static void empty_class(struct cache *self, unsigned class, bool keep_depot) {
     o->rounds = 0;
 }
 
-/* Empties a class whose top has not moved since this was last asked. */
+/* Empties a class whose top has not moved since this was last asked, and one that is sparse: its magazines begin small again. */
 static void empty_if_idle(struct cache *self, unsigned class) {
     struct own *o = &self->own[class];
     uint16_t now = (uint16_t)(uintptr_t)self->top[class];
-    if (o->seen == now && (o->rounds || holding_of(self, class)->slab || is_delaying(self, class)))
+    if ((o->seen == now || gr_bin_is_sparse(class)) &&
+        (o->rounds || holding_of(self, class)->slab || is_delaying(self, class)))
         empty_class(self, class, true);
     o->seen = now;
 }
@@ -201,6 +202,8 @@ static void grow_rounds(struct cache *self, unsigned class) {
     unsigned next = o->rounds ? o->rounds * 2u : first;
     if (next > k->rounds)
         next = k->rounds;
+    if (o->rounds && gr_bin_is_sparse(class))
+        return;
     if (next == o->rounds)
         return;
     uint64_t more = (uint64_t)(next - o->rounds) * k->bytes;

@@ -10,8 +10,9 @@
 enum {
     PERIOD_MS = 500,
     ASK_MS = 10, /* between looks at how much of the heap is in use: a burst into memory that is mapped takes longer */
-    QUIET_TURNS = 3,  /* without anything to do, before it sleeps */
-    REHOME_TURNS = 4, /* between the depots of classes that are in use: 2 s */
+    QUIET_TURNS = 3,    /* without anything to do, before it sleeps */
+    REHOME_TURNS = 4,   /* between the depots of classes that are in use: 2 s */
+    GATHER_SLABS = 512, /* of each such class, looked at in one turn */
 };
 
 struct half gr_keeper;
@@ -42,10 +43,14 @@ static bool put_away(unsigned class) {
     if (now == keeper.seen[class] && keeper.done[class])
         return false;
     keeper.done[class] = now == keeper.seen[class];
-    if (keeper.done[class])
+    if (keeper.done[class]) {
         gr_depot_drain(class, true);
-    else if (!keeper.turns)
-        gr_depot_dissolve(class);
+        gr_bin_gathered(class);
+    } else {
+        if (!keeper.turns)
+            gr_depot_dissolve(class);
+        gr_bin_gather(class, GATHER_SLABS);
+    }
     keeper.seen[class] = activity(class);
     return true;
 }
@@ -69,6 +74,11 @@ static bool turn(void) {
     return busy || gr_vacant_dirty();
 }
 
+static void nobody_gathers(void) {
+    for (unsigned class = 1; class <= CLASSES; class ++)
+        gr_bin_gathered(class);
+}
+
 static void keep(void) {
     while (is(KEEPER_STARTING))
         os_wait(&gr_keeper, KEEPER_STARTING, PERIOD_MS);
@@ -78,6 +88,7 @@ static void keep(void) {
         if (quiet < QUIET_TURNS)
             continue;
         if (granules_in_use() < KEEPER_FROM_GRANULES / 2) {
+            nobody_gathers();
             if (change(KEEPER_AWAKE, KEEPER_DONE))
                 return;
             continue;
@@ -89,6 +100,7 @@ static void keep(void) {
         }
         quiet = 0;
     }
+    nobody_gathers();
 }
 
 /* A child that saves its parent's heap and ends has nothing to keep: the heap must have become its own by 4 MiB, up or down. */
@@ -149,6 +161,7 @@ void gr_keeper_reap(void) {
 }
 
 void gr_keeper_forget(void) {
+    nobody_gathers();
     half_store_relaxed(&keeper.process, os_process());
     word_store_relaxed(&keeper.began, granules_in_use());
     half_store_release(&gr_keeper, KEEPER_ABSENT); /* [release keeping] */

@@ -22,6 +22,9 @@ static struct bin {
     struct half whole;    /* slabs that became whole while they were listed: a hint */
     struct half side;     /* the stack from which trim pops: a hint */
     struct half granules; /* in slabs of the class */
+    struct half seen;     /* free blocks of the listed slabs that trim has looked at in this round */
+    struct half free;     /* of all of them, as of the last whole round: hints both */
+    struct half sparse;   /* 1: its blocks are to gather in few slabs: a hint; the keeper writes */
 } bins[CLASSES + 1];
 
 /* Granules in slabs. The most that there were, or about it, is a clock for growth: slabs that come and go do not move it. */
@@ -227,7 +230,7 @@ void gr_bin_return(unsigned class, void *const *blocks, unsigned n, const char *
         c->mask |= bit;
     }
     give_all(table, entries, class, call);
-    if (half_load_relaxed(&bins[class].whole) >= TRIM_WHOLE_SLABS)
+    if (half_load_relaxed(&bins[class].whole) >= TRIM_WHOLE_SLABS && !gr_bin_is_sparse(class))
         gr_bin_trim(class, TRIM_LOOKS, false);
 }
 
@@ -284,19 +287,36 @@ static enum slab_given sweep(uint32_t slab, unsigned class) {
     return slab_release_owner(s, k, h.budget);
 }
 
-unsigned gr_bin_trim(unsigned class, unsigned most, bool pages) {
+enum trim { TRIM_WHOLE, TRIM_PAGES, TRIM_SETTLED };
+
+/* A slab in hand that is not whole, and was not claimed from since it was last seen here. */
+static bool is_settled(struct slab *s) {
+    if (s->swept)
+        return true;
+    s->swept = 1;
+    return false;
+}
+
+/* Looks at up to `most` slabs of a stack. Returns how many were retired. */
+static unsigned trim(unsigned class, unsigned most, enum trim how) {
     struct bin *b = &bins[class];
-    unsigned retired = 0, side = half_load_relaxed(&b->side) & 1;
+    unsigned retired = 0, side = half_load_relaxed(&b->side) & 1, free = half_load_relaxed(&b->seen);
     while (most--) {
         uint32_t slab = stack_pop(&b->partial[side], link_of, NULL);
         if (!slab) {
             half_store_relaxed(&b->side, !side);
             half_store_relaxed(&b->whole, 0);
+            half_store_relaxed(&b->free, free);
+            free = 0;
             break;
         }
-        enum slab_given given = slab_is_whole_token(slab_at(slab), &gr_classes[class]) ? SLAB_RETIRE
-                                : pages                                                ? sweep(slab, class)
-                                                                                       : SLAB_LIST;
+        struct slab *s = slab_at(slab);
+        enum slab_given given = SLAB_LIST;
+        if (slab_is_whole_token(s, &gr_classes[class]))
+            given = SLAB_RETIRE;
+        else if (how == TRIM_PAGES || (how == TRIM_SETTLED && is_settled(s)))
+            given = sweep(slab, class);
+        free += half_load_relaxed(&s->word) & SLAB_COUNT_MASK;
         if (given == SLAB_RETIRE) {
             retire(slab, class);
             retired++;
@@ -304,9 +324,60 @@ unsigned gr_bin_trim(unsigned class, unsigned most, bool pages) {
             stack_push(&b->partial[!side], slab, link_of, NULL);
         }
     }
+    half_store_relaxed(&b->seen, free);
     uint32_t whole = half_load_relaxed(&b->whole);
     half_store_relaxed(&b->whole, whole > retired ? whole - retired : 0);
     return retired;
+}
+
+unsigned gr_bin_trim(unsigned class, unsigned most, bool pages) {
+    return trim(class, most, pages ? TRIM_PAGES : TRIM_WHOLE);
+}
+
+/* ---- gathering ---- */
+
+enum {
+    GATHER_FROM_GRANULES = 16, /* a MiB of slabs */
+    GATHER_PART = 16,          /* of the slabs, that is to go */
+    GATHER_LOOKS = 120,        /* in so many: a minute */
+};
+
+/* What the keeper hopes of a class. */
+static struct {
+    uint32_t granules; /* it had when this was last seen to help */
+    uint32_t looks;    /* since */
+} hope[CLASSES + 1];
+
+/* Where blocks are that nobody frees slabs stay, whatever is done: hope ends, until there is an eighth more. */
+static bool judge(unsigned class) {
+    const struct size_class *k = &gr_classes[class];
+    uint32_t granules = (uint32_t)gr_bin_granules(class), before = hope[class].granules;
+    bool was = gr_bin_is_sparse(class);
+    uint64_t all = (uint64_t)granules / k->granules * k->capacity, free = half_load_relaxed(&bins[class].free);
+    if (granules < GATHER_FROM_GRANULES || free * (was ? 4 : 2) < all) {
+        hope[class].granules = 0;
+        return false;
+    }
+    if (was ? granules + before / GATHER_PART <= before : granules > before + before / 8) {
+        hope[class].granules = granules;
+        hope[class].looks = 0;
+        return true;
+    }
+    return was && hope[class].looks++ < GATHER_LOOKS;
+}
+
+void gr_bin_gather(unsigned class, unsigned most) {
+    trim(class, most, TRIM_SETTLED);
+    if (half_load_relaxed(&bins[class].side) & 1)
+        trim(class, most, TRIM_WHOLE); /* back, in the order in which they were */
+    half_store_relaxed(&bins[class].sparse, judge(class));
+}
+
+bool gr_bin_is_sparse(unsigned class) { return half_load_relaxed(&bins[class].sparse); }
+
+void gr_bin_gathered(unsigned class) {
+    if (gr_bin_is_sparse(class))
+        half_store_relaxed(&bins[class].sparse, 0);
 }
 
 uint64_t gr_bin_activity(unsigned class) {

@@ -48,6 +48,18 @@ void gr_bin_tick(unsigned class);
  * `pages` it gives the pages back that lie wholly in free blocks of the others. Returns how many were retired. */
 unsigned gr_bin_trim(unsigned class, unsigned most, bool pages);
 
+/* The keeper's look at a class in use, at up to `most` listed slabs: it retires the whole ones and gives back the pages that lie wholly
+ * in free blocks of those that nobody has claimed from since the last look. When all have been looked at, it is judged whether the
+ * class is sparse. */
+void gr_bin_gather(unsigned class, unsigned most);
+
+/* Half of what the class's slabs could hold is free in them: its blocks are to go to the slabs, and come from there, so that they fill one
+ * after the other and the others become whole. A hint. */
+bool gr_bin_is_sparse(unsigned class);
+
+/* Nobody judges the class any more: it is not sparse. */
+void gr_bin_gathered(unsigned class);
+
 /* A number that changes with each slab that is listed or taken. */
 uint64_t gr_bin_activity(unsigned class);
 
