@@ -152,12 +152,9 @@ static bool is_delaying(const struct cache *self, unsigned class) {
     return HARDENED && d->slot[(d->next - 1u) & d->last];
 }
 
-/* What is held back goes to the slabs. */
-static void release_delay(struct cache *self, unsigned class) {
+void gr_cache_release_delay(struct cache *self, unsigned class) {
     struct delay *d = &self->delay[HARDENED ? class : 0];
-    if (!is_delaying(self, class))
-        return;
-    for (unsigned i = 0; i <= d->last; i++) {
+    for (unsigned i = 0; HARDENED && i <= d->last; i++) {
         void *p = d->slot[i];
         GR_COMMIT(&d->slot[i], NULL);
         if (p)
@@ -177,7 +174,8 @@ uint64_t gr_cache_drop_reserve(struct cache *self, unsigned class, bool keep_dep
 
 static void empty_class(struct cache *self, unsigned class, bool keep_depot) {
     struct own *o = &self->own[class];
-    release_delay(self, class);
+    if (is_delaying(self, class))
+        gr_cache_release_delay(self, class);
     put_away(class, unload(self, class), keep_depot);
     gr_cache_drop_reserve(self, class, keep_depot);
     self->rounds_bytes -= (uint64_t)o->rounds * class_bytes(class);

@@ -163,6 +163,9 @@ void gr_cache_overflow(struct cache *self, unsigned class, void *p);
  * free blocks. */
 uint64_t gr_cache_drop_reserve(struct cache *self, unsigned class, bool keep_depot);
 
+/* Hardened: what is held back of the class goes to the slabs. */
+void gr_cache_release_delay(struct cache *self, unsigned class);
+
 /* The unused magazines go back to the pool. */
 void gr_cache_drop_empties(struct cache *self);
 

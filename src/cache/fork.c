@@ -28,16 +28,6 @@ static void salvage_magazine(unsigned class, struct magazine *m, void **top, uns
     gr_magazine_free(m);
 }
 
-static void salvage_delay(struct cache *dead, unsigned class) {
-    struct delay *d = &dead->delay[HARDENED ? class : 0];
-    for (unsigned i = 0; HARDENED && i <= d->last; i++) {
-        void *p = d->slot[i];
-        GR_COMMIT(&d->slot[i], NULL);
-        if (p)
-            gr_bin_return(class, &p, 1, "free");
-    }
-}
-
 void gr_salvage(struct cache *dead) {
     for (unsigned class = 1; class <= CLASSES; class ++) {
         struct own *o = &dead->own[class];
@@ -47,7 +37,7 @@ void gr_salvage(struct cache *dead) {
         salvage_magazine(class, loaded, loaded ? dead->top[class] : NULL, o->bottom);
         salvage_magazine(class, spare, spare ? spare->slot + spare->count : NULL, 0);
         *o = (struct own){.loaded = NULL};
-        salvage_delay(dead, class);
+        gr_cache_release_delay(dead, class);
     }
     for (unsigned i = 0; i <= HELD; i++)
         dead->held[i] = (struct holding){.slab = 0};

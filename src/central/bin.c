@@ -363,7 +363,7 @@ static bool judge(unsigned class) {
         hope[class].looks = 0;
         return true;
     }
-    return was && hope[class].looks++ < GATHER_LOOKS;
+    return hope[class].looks++ < GATHER_LOOKS; /* also on from where nobody looked for a while */
 }
 
 void gr_bin_gather(unsigned class, unsigned most) {

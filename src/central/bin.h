@@ -49,8 +49,8 @@ void gr_bin_tick(unsigned class);
 unsigned gr_bin_trim(unsigned class, unsigned most, bool pages);
 
 /* The keeper's look at a class in use, at up to `most` listed slabs: it retires the whole ones and gives back the pages that lie wholly
- * in free blocks of those that nobody has claimed from since the last look. When all have been looked at, it is judged whether the
- * class is sparse. */
+ * in free blocks of those that nobody has claimed from since the last look. Then it judges whether the class is sparse, by the
+ * last round through all of them. */
 void gr_bin_gather(unsigned class, unsigned most);
 
 /* Half of what the class's slabs could hold is free in them: its blocks are to go to the slabs, and come from there, so that they fill one

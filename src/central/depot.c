@@ -37,9 +37,9 @@ static uint32_t most_of(unsigned class) {
 }
 
 bool gr_depot_push(unsigned class, struct magazine *m) {
-    uint32_t depth = gr_depot_depth(class);
     if (gr_bin_is_sparse(class))
         return false;
+    uint32_t depth = gr_depot_depth(class);
     if (depth >= DEPOT_LEAST + half_load_relaxed(&depots[class].bound)) {
         half_store_relaxed(&depots[class].regret, half_load_relaxed(&depots[class].regret) + 1);
         return false;

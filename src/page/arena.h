@@ -51,8 +51,7 @@ struct slab {
     struct half word;         /* count of free blocks, flags */
     /* the token's holder writes, by whoever gets the token next read */
     uint16_t parked_clean_from;
-    uint16_t
-        swept; /* how many blocks were free when its pages were last given back; 0: claimed from since; 1: not given back, but seen */
+    uint16_t swept; /* free blocks when its pages were last given back; 0: claimed from since, 1: and then seen */
     /* any thread writes */
     struct word bits[SLAB_NEAR_WORDS]; /* 1 = free; the others are in `slab_far_bits` */
 };
