@@ -115,32 +115,34 @@ static int some_kept(void *percent) {
     return failed;
 }
 
-/* Nor do its blocks stay where the burst has put them, a few in each slab, when others are allocated and freed: they gather. */
-static int gathers(void *unused) {
-    enum { ALL = 150 * 1000, ROUND = ALL / 25, KEPT_PERCENT = 20 };
+/* Nor do its blocks stay where the burst has put them, a few in each slab, when others are allocated and freed: they gather. Also
+ * where so few are at a time that all would go round in the thread's magazines. */
+static int gathers(void *at_a_time) {
+    enum { ALL = 150 * 1000, KEPT_PERCENT = 20, LOOK = 60 * 1000, A_SECOND = 120 * 1000 };
+    size_t few = (uintptr_t)at_a_time;
     one_size = 500;
-    (void)unused;
     start();
     struct rng rng = rng_for(1);
     burst(0, ALL);
     let_go(0, ALL, KEPT_PERCENT);
     size_t kept = pages_kept(), now = kept;
     double deadline = seconds_now() + WAIT_SECONDS;
-    for (unsigned round = 1; now > kept / 5 * 3 && seconds_now() < deadline; round++) {
-        for (size_t n = 0, i; n < ROUND; n++) {
+    for (size_t done = few; now > kept / 5 * 3 && seconds_now() < deadline; done += few) {
+        for (size_t n = 0, i; n < few; n++) {
             while (blocks[i = rng_below(&rng, ALL)])
                 ;
             must((blocks[i] = granary_malloc(size_of_block(i))) != NULL);
             memset(blocks[i], 0x5a, size_of_block(i));
         }
-        for (size_t n = 0, i; n < ROUND; n++) {
+        for (size_t n = 0, i; n < few; n++) {
             while (!blocks[i = rng_below(&rng, ALL)])
                 ;
             granary_free(blocks[i]);
             blocks[i] = NULL;
         }
-        usleep(50 * 1000);
-        if (round % 10 == 0)
+        granary_free(granary_malloc(MIB)); /* a slow path now and then */
+        usleep((useconds_t)(few * 1000 * 1000 / A_SECOND));
+        if (done % LOOK < few)
             now = pages_kept();
     }
     if (now > kept / 5 * 3)
@@ -473,7 +475,8 @@ static int ends_and_comes_back(void *unused) {
 IN_CHILD(rests_when_all_is_freed, all_freed, NULL)
 IN_CHILD(rests_at_its_pages_when_a_20th_is_kept, some_kept, (void *)5)
 IN_CHILD(rests_at_its_pages_when_a_5th_is_kept, some_kept, (void *)20)
-IN_CHILD(gathers_what_a_burst_has_spread, gathers, NULL)
+IN_CHILD(gathers_what_a_burst_has_spread, gathers, (void *)6000)
+IN_CHILD(gathers_what_goes_round_in_magazines, gathers, (void *)60)
 IN_CHILD(rests_when_all_blocks_were_large, large_in_a_thread, NULL)
 IN_CHILD(rests_when_one_block_had_grown, grown_in_place, NULL)
 IN_CHILD(rests_while_64_threads_sleep, idle_threads, (void *)64)
@@ -499,6 +502,7 @@ int main(void) {
         cmocka_unit_test(rests_at_its_pages_when_a_20th_is_kept),
         cmocka_unit_test(rests_at_its_pages_when_a_5th_is_kept),
         cmocka_unit_test(gathers_what_a_burst_has_spread),
+        cmocka_unit_test(gathers_what_goes_round_in_magazines),
         cmocka_unit_test(rests_when_all_blocks_were_large),
         cmocka_unit_test(rests_when_one_block_had_grown),
         cmocka_unit_test(rests_while_64_threads_sleep),

@@ -92,7 +92,7 @@ void gr_check_failed(const char *what, const char *, int) { fail(what); }
 
 enum { NO_MAIL = 0 };
 
-struct slab_model : model::suite<slab_model, THREADS, 3 * SLABS + SLABS, 2 * SMALL + SLABS + 1, 2 * SLABS> {
+struct slab_model : model::suite<slab_model, THREADS, 3 * SLABS + SLABS, SIDES * TIERS * SMALL + SLABS + 1, 2 * SLABS> {
     rl::var<unsigned> memory[SLABS + 1][MOST_BLOCKS]; /* of the blocks */
     rl::atomic<uint64_t> mail;                        /* a block on its way from thread to thread */
     bool live[SLABS + 1][MOST_BLOCKS];                /* in a user's hand */
@@ -110,8 +110,8 @@ struct slab_model : model::suite<slab_model, THREADS, 3 * SLABS + SLABS, 2 * SMA
             for (auto &h : held[t])
                 h = holding{};
         for (unsigned i = 1; i <= SMALL; i++) {
-            bind(&bins[i].partial[0].head, 0);
-            bind(&bins[i].partial[1].head, 0);
+            for (unsigned n = 0; n < SIDES * TIERS; n++)
+                bind(&bins[i].partial[n % SIDES][n / SIDES].head, 0);
         }
         for (unsigned s = 1; s <= SLABS; s++) {
             struct slab *r = &only_arena.slab[s];
@@ -368,8 +368,8 @@ struct slab_model : model::suite<slab_model, THREADS, 3 * SLABS + SLABS, 2 * SMA
     void check() {
         unsigned place[SLABS + 1] = {0};
         for (unsigned c = 1; c <= SMALL; c++)
-            for (unsigned side = 0; side < 2; side++)
-                for (uint32_t s = stack_top(model::final_value(&bins[c].partial[side].head)), n = 0; s;
+            for (unsigned i = 0; i < SIDES * TIERS; i++)
+                for (uint32_t s = stack_top(model::final_value(&bins[c].partial[i % SIDES][i / SIDES].head)), n = 0; s;
                      s = (uint32_t)model::final_value(&only_arena.slab[s].next)) {
                     RL_ASSERT(++n <= SLABS);
                     RL_ASSERT(class_of_slab(s) == c); /* listed-class */

@@ -120,6 +120,7 @@ void gr_depot_drain(unsigned, bool) {}
 void gr_depot_dissolve(unsigned) {}
 void gr_bin_gather(unsigned, unsigned) {}
 void gr_bin_gathered(unsigned) {}
+void gr_bin_judge(unsigned) {}
 void gr_depots_tick(uint32_t) { note(); }
 uint64_t gr_caches_reclaim(bool) { /* there may be something to do, of all times when it has just fallen asleep */
     return work && model::final_value(&gr_keeper) == KEEPER_ASLEEP && rl::rand(2) && work--;

@@ -432,6 +432,44 @@ static void bin_is_sparse_from_half_to_a_quarter_free(void **state) {
 }
 
 /* Where slabs stay, whatever is done, nobody goes without magazines for ever; until they have been full. */
+/* Of slabs that are listed, the fullest give first; those that trim has not seen count as full. */
+static void bin_claims_from_the_fullest(void **state) {
+    (void)state;
+    enum { SLABS = 12 };
+    static struct holding h[SLABS];
+    static void *mine[SLABS][SLAB_MAX_BLOCKS];
+    unsigned kept[SLABS], order[SLABS];
+    uint32_t slab[SLABS];
+    bool clean;
+    for (unsigned i = 0; i < SLABS; i++) {
+        kept[i] =
+            k->capacity * ((i * 5 % SLABS) + 1) / (SLABS + 2); /* from a fourteenth to six sevenths, in no order */
+        slab[i] = claim(&h[i], mine[i], k->capacity, &clean);
+    }
+    for (unsigned i = 0; i < SLABS; i++) {
+        gr_bin_release(&h[i], class);
+        give(mine[i] + kept[i], k->capacity - kept[i]);
+    }
+    gather(1);
+    for (unsigned n = 0; n < SLABS; n++) {
+        struct holding next = {0, 0, 0, 0};
+        void *p;
+        uint32_t from = claim(&next, &p, 1, &clean);
+        order[n] = 0;
+        while (slab[order[n]] != from)
+            order[n]++;
+        h[n] = next; /* keeps it, so that another is next */
+        give(&p, 1);
+    }
+    for (unsigned n = 1; n < SLABS; n++) /* by tiers: up to half of a slab more is as good */
+        assert_true(kept[order[n]] <= kept[order[n - 1]] + k->capacity * 3u / 8);
+    assert_true(kept[order[0]] > k->capacity * 3u / 4 && kept[order[SLABS - 1]] < k->capacity * 3u / 8);
+    for (unsigned i = 0; i < SLABS; i++) {
+        gr_bin_release(&h[i], class);
+        give(mine[i], kept[i]);
+    }
+}
+
 static void bin_gives_up_what_does_not_gather(void **state) {
     (void)state;
     enum { SLABS = 32 };
@@ -456,7 +494,7 @@ static void bin_is_not_sparse_when_nobody_looks(void **state) {
     enum { SLABS = 40 };
     list_slabs(SLABS);
     for (unsigned times = 0; times < 3; times++) { /* it is not given up by that */
-        gather(1);
+        gather(2);
         assert_true(gr_bin_is_sparse(class));
         gr_bin_gathered(class);
         assert_false(gr_bin_is_sparse(class));
@@ -580,6 +618,7 @@ int main(void) {
         TEST(bin_trim_purges_once),
         TEST(bin_gather_purges_what_nobody_claimed_from),
         TEST(bin_is_sparse_from_half_to_a_quarter_free),
+        TEST(bin_claims_from_the_fullest),
         TEST(bin_gives_up_what_does_not_gather),
         TEST(bin_is_not_sparse_when_nobody_looks),
         TEST(bin_of_less_than_a_mib_is_not_sparse),

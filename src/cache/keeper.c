@@ -37,7 +37,8 @@ static uint64_t activity(unsigned class) { return gr_bin_activity(class) + gr_de
 
 /* Of a class that nobody below the caches was asked for since the last turn, all goes back that can. Of the others the depot does now
  * and then: blocks that only go round between depot and caches stay for ever where a burst has left them, a few in each of its
- * slabs; those that come from slabs again fill one after the other. True: it was not idle. */
+ * slabs; those that come from slabs again fill one after the other. Nor may they go round in the caches alone: a class may be sparse
+ * that seems to be idle. True: it was not idle. */
 static bool put_away(unsigned class) {
     uint64_t now = activity(class);
     if (now == keeper.seen[class] && keeper.done[class])
@@ -45,7 +46,7 @@ static bool put_away(unsigned class) {
     keeper.done[class] = now == keeper.seen[class];
     if (keeper.done[class]) {
         gr_depot_drain(class, true);
-        gr_bin_gathered(class);
+        gr_bin_judge(class);
     } else {
         if (!keeper.turns)
             gr_depot_dissolve(class);
@@ -87,8 +88,8 @@ static void keep(void) {
         quiet = turn() ? 0 : quiet + 1;
         if (quiet < QUIET_TURNS)
             continue;
+        nobody_gathers();
         if (granules_in_use() < KEEPER_FROM_GRANULES / 2) {
-            nobody_gathers();
             if (change(KEEPER_AWAKE, KEEPER_DONE))
                 return;
             continue;

@@ -16,16 +16,23 @@ enum {
     TICK_LOOKS = 256,     /* slabs looked at once in a while */
 };
 
+enum { SIDES = 2, TIERS = 3 };
+
 static struct bin {
     /* any thread writes */
-    GR_LINE struct stack partial[2];
+    GR_LINE struct stack partial[SIDES][TIERS];
     struct half whole;    /* slabs that became whole while they were listed: a hint */
-    struct half side;     /* the stack from which trim pops: a hint */
+    struct half side;     /* from which trim pops: a hint */
     struct half granules; /* in slabs of the class */
-    struct half seen;     /* free blocks of the listed slabs that trim has looked at in this round */
-    struct half free;     /* of all of them, as of the last whole round: hints both */
     struct half sparse;   /* 1: its blocks are to gather in few slabs: a hint; the keeper writes */
 } bins[CLASSES + 1];
+
+/* What trim sees: hints. */
+static struct {
+    /* who trims writes */
+    struct half seen; /* free blocks of the listed slabs that it has looked at in this round */
+    struct half free; /* of all of them, as of the last whole round */
+} sight[CLASSES + 1];
 
 /* Granules in slabs. The most that there were, or about it, is a clock for growth: slabs that come and go do not move it. */
 static struct {
@@ -47,6 +54,28 @@ static struct half *link_of(void *unused, uint32_t index) {
     return &slab_at(index)->next;
 }
 
+static uint32_t free_of(uint32_t slab) { return half_load_relaxed(&slab_at(slab)->word) & SLAB_COUNT_MASK; }
+
+/* By how much of it was free when trim looked: less than a quarter, five eighths, more. */
+static unsigned tier_of(uint32_t slab, unsigned class) {
+    uint32_t eighths = free_of(slab) * 8 / gr_classes[class].capacity;
+    return eighths < 2 ? 0 : eighths < 5 ? 1 : 2;
+}
+
+static uint32_t pop_fullest(unsigned class) {
+    uint32_t slab = 0;
+    for (unsigned i = 0; i < SIDES * TIERS && !slab; i++)
+        slab = stack_pop(&bins[class].partial[i % SIDES][i / SIDES], link_of, NULL);
+    return slab;
+}
+
+static uint32_t pop_emptiest(unsigned class, unsigned side) {
+    uint32_t slab = 0;
+    for (unsigned tier = TIERS; tier-- && !slab;)
+        slab = stack_pop(&bins[class].partial[side][tier], link_of, NULL);
+    return slab;
+}
+
 static void retire(uint32_t slab, unsigned class) {
     half_add_relaxed(&bins[class].granules, 0u - gr_classes[class].granules);
     word_add_relaxed(&slabs.now, 0 - (uint64_t)gr_classes[class].granules);
@@ -58,7 +87,7 @@ size_t gr_bin_granules(unsigned class) { return half_load_relaxed(&bins[class].g
 /* Does what the token's holder has to do. */
 static void settle(uint32_t slab, unsigned class, enum slab_given given) {
     if (given == SLAB_LIST)
-        stack_push(&bins[class].partial[0], slab, link_of, NULL);
+        stack_push(&bins[class].partial[0][0], slab, link_of, NULL);
     else if (given == SLAB_RETIRE)
         retire(slab, class);
     else if (given == SLAB_WHOLE)
@@ -73,10 +102,7 @@ static uint16_t first_word(unsigned class) {
 }
 
 static bool adopt(struct holding *h, unsigned class, bool may_be_new) {
-    struct bin *b = &bins[class];
-    uint32_t slab = stack_pop(&b->partial[0], link_of, NULL);
-    if (!slab)
-        slab = stack_pop(&b->partial[1], link_of, NULL);
+    uint32_t slab = pop_fullest(class);
     if (slab) {
         struct slab *s = slab_at(slab);
         h->budget = (uint16_t)slab_take_owner(s);
@@ -86,7 +112,7 @@ static bool adopt(struct holding *h, unsigned class, bool may_be_new) {
         bool clean;
         if (!may_be_new || !(slab = gr_slab_birth(class, &clean)))
             return false;
-        half_add_relaxed(&b->granules, gr_classes[class].granules);
+        half_add_relaxed(&bins[class].granules, gr_classes[class].granules);
         count_born(gr_classes[class].granules);
         h->budget = gr_classes[class].capacity;
         h->clean_from = clean ? 0 : gr_classes[class].capacity;
@@ -300,13 +326,13 @@ static bool is_settled(struct slab *s) {
 /* Looks at up to `most` slabs of a stack. Returns how many were retired. */
 static unsigned trim(unsigned class, unsigned most, enum trim how) {
     struct bin *b = &bins[class];
-    unsigned retired = 0, side = half_load_relaxed(&b->side) & 1, free = half_load_relaxed(&b->seen);
+    unsigned retired = 0, side = half_load_relaxed(&b->side) & 1, free = half_load_relaxed(&sight[class].seen);
     while (most--) {
-        uint32_t slab = stack_pop(&b->partial[side], link_of, NULL);
+        uint32_t slab = pop_emptiest(class, side);
         if (!slab) {
             half_store_relaxed(&b->side, !side);
             half_store_relaxed(&b->whole, 0);
-            half_store_relaxed(&b->free, free);
+            half_store_relaxed(&sight[class].free, free);
             free = 0;
             break;
         }
@@ -316,15 +342,15 @@ static unsigned trim(unsigned class, unsigned most, enum trim how) {
             given = SLAB_RETIRE;
         else if (how == TRIM_PAGES || (how == TRIM_SETTLED && is_settled(s)))
             given = sweep(slab, class);
-        free += half_load_relaxed(&s->word) & SLAB_COUNT_MASK;
+        free += free_of(slab);
         if (given == SLAB_RETIRE) {
             retire(slab, class);
             retired++;
         } else if (given == SLAB_LIST) {
-            stack_push(&b->partial[!side], slab, link_of, NULL);
+            stack_push(&b->partial[!side][tier_of(slab, class)], slab, link_of, NULL);
         }
     }
-    half_store_relaxed(&b->seen, free);
+    half_store_relaxed(&sight[class].seen, free);
     uint32_t whole = half_load_relaxed(&b->whole);
     half_store_relaxed(&b->whole, whole > retired ? whole - retired : 0);
     return retired;
@@ -353,7 +379,7 @@ static bool judge(unsigned class) {
     const struct size_class *k = &gr_classes[class];
     uint32_t granules = (uint32_t)gr_bin_granules(class), before = hope[class].granules;
     bool was = gr_bin_is_sparse(class);
-    uint64_t all = (uint64_t)granules / k->granules * k->capacity, free = half_load_relaxed(&bins[class].free);
+    uint64_t all = (uint64_t)granules / k->granules * k->capacity, free = half_load_relaxed(&sight[class].free);
     if (granules < GATHER_FROM_GRANULES || free * (was ? 4 : 2) < all) {
         hope[class].granules = 0;
         return false;
@@ -368,10 +394,10 @@ static bool judge(unsigned class) {
 
 void gr_bin_gather(unsigned class, unsigned most) {
     trim(class, most, TRIM_SETTLED);
-    if (half_load_relaxed(&bins[class].side) & 1)
-        trim(class, most, TRIM_WHOLE); /* back, in the order in which they were */
-    half_store_relaxed(&bins[class].sparse, judge(class));
+    gr_bin_judge(class);
 }
+
+void gr_bin_judge(unsigned class) { half_store_relaxed(&bins[class].sparse, judge(class)); }
 
 bool gr_bin_is_sparse(unsigned class) { return half_load_relaxed(&bins[class].sparse); }
 
@@ -381,7 +407,10 @@ void gr_bin_gathered(unsigned class) {
 }
 
 uint64_t gr_bin_activity(unsigned class) {
-    return word_load_relaxed(&bins[class].partial[0].head) + word_load_relaxed(&bins[class].partial[1].head);
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < SIDES * TIERS; i++)
+        sum += word_load_relaxed(&bins[class].partial[i % SIDES][i / SIDES].head);
+    return sum;
 }
 
 void gr_bin_tick(unsigned class) {

@@ -8,8 +8,9 @@
  *   one-in-hand   Trim holds one slab at a time: malloc never meets an empty bin because a trim runs. While it purges pages
  *                 it owns the slab, so nobody claims the blocks there.
  *
- * WHY two stacks: trim pops from one and pushes what is not whole to the other, so that it reaches the middle; adopters try
- *     both.
+ * WHY two sides of three tiers: trim pops from one side and pushes what is not whole to the other, so that it comes round; and it
+ *     sorts by how much is free. Adopters take from the fullest tier, so that the others drain; what was listed since is full but
+ *     for an eighth, or was claimed from last.
  * PROGRESS    Lock-free.
  */
 #ifndef CENTRAL_BIN_H
@@ -44,14 +45,16 @@ size_t gr_bin_granules(unsigned class);
 /* Once in a while: retires listed slabs that became whole. */
 void gr_bin_tick(unsigned class);
 
-/* Looks at up to `most` listed slabs of one of two stacks, the other one the next time, and retires the whole ones; with
+/* Looks at up to `most` listed slabs of one side, the emptiest first, of the other one the next time, and retires the whole ones; with
  * `pages` it gives the pages back that lie wholly in free blocks of the others. Returns how many were retired. */
 unsigned gr_bin_trim(unsigned class, unsigned most, bool pages);
 
 /* The keeper's look at a class in use, at up to `most` listed slabs: it retires the whole ones and gives back the pages that lie wholly
- * in free blocks of those that nobody has claimed from since the last look. Then it judges whether the class is sparse, by the
- * last round through all of them. */
+ * in free blocks of those that nobody has claimed from since the last look. Then it judges. */
 void gr_bin_gather(unsigned class, unsigned most);
+
+/* Judges whether the class is sparse, by trim's last round through a side. The keeper's. */
+void gr_bin_judge(unsigned class);
 
 /* Half of what the class's slabs could hold is free in them: its blocks are to go to the slabs, and come from there, so that they fill one
  * after the other and the others become whole. A hint. */

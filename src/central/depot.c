@@ -86,7 +86,7 @@ void gr_depot_dissolve(unsigned class) { dissolve_some(class, UINT32_MAX); }
 
 void gr_depot_drain(unsigned class, bool pages) {
     gr_depot_dissolve(class);
-    gr_bin_trim(class, UINT32_MAX, pages); /* one stack, */
+    gr_bin_trim(class, UINT32_MAX, pages); /* one side, */
     gr_bin_trim(class, UINT32_MAX, pages); /* then the other */
 }
 
