@@ -342,6 +342,29 @@ static void cache_grows_within_the_budget(void **state) {
     gr_options_parse("thread_cache:2M", "test: ");
 }
 
+static void cache_beyond_the_budget_has_one_magazine_until_it_needs_two(void **state) {
+    (void)state;
+    enum { MANY = 20, FULL = 300 };
+    static void *held[CLASSES + 1][FULL];
+    const unsigned class = 7;
+    gr_options_parse("thread_cache:0", "test: ");
+    for (unsigned other = 1; other <= CLASSES; other += other == class - 1 ? 2 : 1) /* these use the budget up */
+        for (unsigned i = 0; i < FULL; i++)
+            held[other][i] = take(other);
+    for (unsigned again = 0; again < 2; again++) {
+        for (unsigned i = 0; i < MANY; i++)
+            held[class][i] = take(class);
+        for (unsigned i = 0; i < MANY; i++)
+            give(class, held[class][i]);
+        assert_true(invariants_hold() > 0);
+        assert_int_equal(self->own[class].spare != NULL, again);
+    }
+    for (unsigned other = 1; other <= CLASSES; other += other == class - 1 ? 2 : 1)
+        for (unsigned i = 0; i < FULL; i++)
+            give(other, held[other][i]);
+    gr_options_parse("thread_cache:2M", "test: ");
+}
+
 static void cache_tick_empties_what_is_idle(void **state) {
     (void)state;
     static uint64_t now_ms = 1000000;
@@ -426,6 +449,7 @@ int main(void) {
         TEST(cache_direct_calls_hold_nothing_back),
         TEST(cache_budget_is_shared_by_the_threads),
         TEST(cache_grows_within_the_budget),
+        TEST(cache_beyond_the_budget_has_one_magazine_until_it_needs_two),
         TEST(cache_tick_empties_what_is_idle),
         TEST(cache_random_calls_against_the_oracle),
     };

@@ -180,6 +180,7 @@ static void empty_class(struct cache *self, unsigned class, bool keep_depot) {
     gr_cache_drop_reserve(self, class, keep_depot);
     self->rounds_bytes -= (uint64_t)o->rounds * class_bytes(class);
     o->rounds = 0;
+    o->overflowed = false;
 }
 
 /* Empties a class whose top has not moved since this was last asked, and one that is sparse: its magazines begin small again. */
@@ -192,23 +193,24 @@ static void empty_if_idle(struct cache *self, unsigned class) {
     o->seen = now;
 }
 
-/* A miss: the class's next magazine may hold twice as much, within the budget. */
-static void grow_rounds(struct cache *self, unsigned class) {
+/* A miss: the class's next magazine may hold twice as much, within the budget. True: its first one has to do, which is then not
+ * joined by a second one before it has been full twice; else each of a thousand threads that allocate and free once would have
+ * one of every class. */
+static bool grow_rounds(struct cache *self, unsigned class) {
     struct own *o = &self->own[class];
     const struct size_class *k = &gr_classes[class];
     unsigned first = (unsigned)max_size(min_size(FIRST_BYTES / k->bytes, FIRST_ROUNDS), 2);
     unsigned next = o->rounds ? o->rounds * 2u : first;
     if (next > k->rounds)
         next = k->rounds;
-    if (o->rounds && gr_bin_is_sparse(class))
-        return;
     if (next == o->rounds)
-        return;
+        return false;
     uint64_t more = (uint64_t)(next - o->rounds) * k->bytes;
-    if (o->rounds && self->rounds_bytes + more > gr_cache_budget())
-        return; /* until other classes fall idle */
+    if (o->rounds && (gr_bin_is_sparse(class) || self->rounds_bytes + more > gr_cache_budget()))
+        return o->rounds <= FIRST_ROUNDS; /* until other classes fall idle */
     o->rounds = (uint16_t)next;
     self->rounds_bytes += more;
+    return false;
 }
 
 /* ---- misses ---- */
@@ -339,14 +341,15 @@ void *gr_cache_clean_block(struct cache *self, unsigned class) {
 
 void gr_cache_overflow(struct cache *self, unsigned class, void *p) {
     struct own *o = &self->own[class];
-    grow_rounds(self, class);
+    bool one_does = grow_rounds(self, class) && !o->overflowed;
     struct magazine *full = unload(self, class), *away = full, *empty = NULL;
-    if (o->emptied) {
+    if (o->emptied && !one_does) {
         away = o->spare;
         GR_COMMIT(&o->spare, full);
     } /* else it only frees: it has no use for a full spare, those who allocate have */
     o->emptied = false;
-    if (away && !gr_depot_push(class, away)) {
+    o->overflowed = true;
+    if (away && (one_does || !gr_depot_push(class, away))) {
         dissolve(class, away, "free");
         if (away->rounds >= o->rounds)
             empty = away;

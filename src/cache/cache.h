@@ -38,6 +38,7 @@ struct own {
     uint16_t seen;          /* low bits of top when its idleness was last asked */
     uint16_t bottom;        /* the loaded magazine's: its blocks are in the slots above */
     bool emptied;           /* malloc has emptied a magazine since free last filled one */
+    bool overflowed;        /* free has filled one since the class was last idle */
 };
 
 /* Hardened: what its fast paths know of a class, beside the blocks of it that were freed last; all zero where a block cannot be
