@@ -11,6 +11,9 @@ import sys
 import tempfile
 import time
 
+from race_table import Row
+
+NOT_BY_DEFAULT = {'rest', 'fork', 'request:latency', 'request:purge'}  # minutes of waiting; seconds that are not the allocator's
 STRACE_SECONDS = 5  # thousands of threads take it minutes
 PACKAGES = {  # name: (Debian package, file to preload)
     'mimalloc': ('libmimalloc2.0', 'libmimalloc.so.2'),
@@ -91,6 +94,34 @@ def program(args, name):
         if os.access(path, os.X_OK):
             return os.path.abspath(path)
     fail(f'no {name} in {args.build} (build with -DGRANARY_BENCH=ON, or give --build)')
+
+
+def shape_rows(args):
+    """The rows of the shapes that were asked for; the load programs themselves say which modes they have."""
+    programs = {}
+    for path in glob.glob(os.path.join(args.build, 'bench', 'load_*')) + glob.glob(os.path.join(args.build, 'load_*')):
+        name = os.path.basename(path)[len('load_'):]
+        if name != 'wrap' and os.access(path, os.X_OK) and os.path.isfile(path):
+            programs.setdefault(name, path)
+    wanted = sorted(programs) if args.shapes is None else [s for s in args.shapes.split(',') if s]
+    made = []
+    for want in wanted:
+        shape, _, only = want.partition(':')
+        path = program(args, f'load_{shape}')
+        modes = json.loads(subprocess.run([path, '--describe'], capture_output=True, check=True).stdout)['modes']
+        if only and only not in [m['name'] for m in modes]:
+            fail(f'{shape} has the modes {", ".join(m["name"] for m in modes)}')
+        for mode in modes:
+            full = f'{shape}:{mode["name"]}'
+            if (only and mode['name'] != only) or (args.shapes is None and {shape, full} & NOT_BY_DEFAULT):
+                continue
+            for threads in map(int, args.threads.split(',')):
+                if threads < max(1, mode['min_threads']):
+                    continue
+                command = [path, '--mode', mode['name'], '--threads', str(threads), '--seed', str(args.seed),
+                           '--scale', str(args.scale)]
+                made.append(Row(f'{full} x{threads}', command, shape))
+    return made
 
 
 def run(command, env, timeout):
