@@ -31,8 +31,10 @@
 #define GR_ASM_NAME(name) __asm__(name)
 #define GR_ALIAS(of)      __attribute__((alias(#of), visibility("default")))
 #define GR_LINE           __attribute__((aligned(64)))
-#define GR_PAGE           __attribute__((aligned(4096)))
-#define GR_CTOR           __attribute__((constructor(101)))
+/* An array of zeros of which little is touched in most processes: apart from what is touched always (`tools/granary.ld`). */
+#define GR_SPARSE __attribute__((section(".bss.sparse")))
+#define GR_PAGE   __attribute__((aligned(4096)))
+#define GR_CTOR   __attribute__((constructor(101)))
 
 /* The loader gives initial-exec variables a fixed offset from the thread pointer: one load, never a call. */
 #define GR_TLS _Thread_local __attribute__((tls_model("initial-exec")))

@@ -18,7 +18,7 @@ GR_TLS struct cache *gr_self = &gr_nobody;
 GR_TLS volatile int gr_inside;
 GR_TLS int32_t gr_until_guarded;
 
-static struct ref chunks[META_CHUNKS];
+GR_SPARSE static struct ref chunks[META_CHUNKS];
 static struct meta_pool caches = META_POOL(CACHE_BYTES, chunks);
 static struct word alive, born;
 static struct word living; /* threads with a cache, in this process: alive, but for those that a fork has lost */

@@ -18,7 +18,7 @@ enum {
 
 enum { SIDES = 2, TIERS = 3 };
 
-static struct bin {
+GR_SPARSE static struct bin {
     /* any thread writes */
     GR_LINE struct stack partial[SIDES][TIERS];
     struct half whole;    /* slabs that became whole while they were listed: a hint */
@@ -28,7 +28,7 @@ static struct bin {
 } bins[CLASSES + 1];
 
 /* What trim sees: hints. */
-static struct {
+GR_SPARSE static struct {
     /* who trims writes */
     struct half seen; /* free blocks of the listed slabs that it has looked at in this round */
     struct half free; /* of all of them, as of the last whole round */
@@ -369,7 +369,7 @@ enum {
 };
 
 /* What the keeper hopes of a class. */
-static struct {
+GR_SPARSE static struct {
     uint32_t granules; /* it had when this was last seen to help */
     uint32_t looks;    /* since */
 } hope[CLASSES + 1];

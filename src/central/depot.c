@@ -9,7 +9,7 @@ enum {
     TICK_MOST = 64, /* magazines dissolved in one tick */
 };
 
-static struct {
+GR_SPARSE static struct {
     /* any thread writes */
     GR_LINE struct stack full;
     struct half low;    /* least depth since the last tick */

@@ -3,7 +3,7 @@
 
 #include "base/check.h"
 
-static struct ref chunks[MAGAZINE_KINDS][META_CHUNKS];
+GR_SPARSE static struct ref chunks[MAGAZINE_KINDS][META_CHUNKS];
 static struct meta_pool pools[MAGAZINE_KINDS] = {
     META_POOL(128, chunks[0]),
     META_POOL(512, chunks[1]),

@@ -9,10 +9,10 @@
 #include "page/purge.h"
 #include "page/region.h"
 
-struct ref gr_arenas[REGION_ARENAS];
+GR_SPARSE struct ref gr_arenas[REGION_ARENAS];
 
 /* The first arena costs no system call: a small program needs no other. */
-static struct arena first_arena;
+GR_SPARSE static struct arena first_arena;
 
 /* any thread writes */
 static struct {

@@ -33,9 +33,11 @@ static struct {
     /* any thread writes */
     GR_LINE struct word stamp;
     struct word drawn;
-    struct word state[GUARDED_SLOTS]; /* stamp << STATE_BITS | CLOSED, HELD or LIVE */
-    struct record record[GUARDED_SLOTS];
 } pool;
+
+/* any thread writes */
+GR_SPARSE static struct word states[GUARDED_SLOTS]; /* stamp << STATE_BITS | CLOSED, HELD or LIVE */
+GR_SPARSE static struct record records[GUARDED_SLOTS];
 
 static uint64_t chance(uint64_t n) {
     uint64_t x = word_load_relaxed(&pool.seed) + n * 0x9e3779b97f4a7c15ull;
@@ -61,10 +63,10 @@ static size_t pool_page(const void *p) {
     return base ? ((uintptr_t)p - base) / os_page_bytes() : SIZE_MAX;
 }
 
-static unsigned state_of(unsigned slot) { return word_load_relaxed(&pool.state[slot]) & STATE_MASK; }
+static unsigned state_of(unsigned slot) { return word_load_relaxed(&states[slot]) & STATE_MASK; }
 
-static const char *start_of(unsigned slot) { return ref_load_relaxed(&pool.record[slot].start); }
-static size_t bytes_of(unsigned slot) { return word_load_relaxed(&pool.record[slot].bytes); }
+static const char *start_of(unsigned slot) { return ref_load_relaxed(&records[slot].start); }
+static size_t bytes_of(unsigned slot) { return word_load_relaxed(&records[slot].bytes); }
 
 /* ---- reports ---- */
 
@@ -88,8 +90,8 @@ GR_COLD static void print_deed(const char *what, const struct deed *d) {
 }
 
 GR_COLD static void print_deeds(unsigned slot) {
-    print_deed("freed by", &pool.record[slot].freed);
-    print_deed("allocated by", &pool.record[slot].allocated);
+    print_deed("freed by", &records[slot].freed);
+    print_deed("allocated by", &records[slot].allocated);
 }
 
 GR_COLD static void line_block(struct line *l, unsigned slot, bool with_address) {
@@ -212,7 +214,7 @@ static bool claim(unsigned *slot, uint64_t *stamp) {
     for (;;) {
         uint64_t least = UINT64_MAX;
         for (unsigned i = 0; i < GUARDED_SLOTS; i++) {
-            uint64_t seen = word_load_relaxed(&pool.state[i]);
+            uint64_t seen = word_load_relaxed(&states[i]);
             if ((seen & STATE_MASK) == CLOSED && seen < least) {
                 least = seen;
                 *slot = i;
@@ -221,13 +223,13 @@ static bool claim(unsigned *slot, uint64_t *stamp) {
         if (least == UINT64_MAX)
             return false;
         *stamp = least & ~(uint64_t)STATE_MASK;
-        if (word_cas_strong_acq_rel(&pool.state[*slot], &least, *stamp | HELD)) /* [acquire guarded-shut] */
+        if (word_cas_strong_acq_rel(&states[*slot], &least, *stamp | HELD)) /* [acquire guarded-shut] */
             return true;
     }
 }
 
 static void close_as(unsigned slot, uint64_t stamp) {
-    word_store_release(&pool.state[slot], stamp | CLOSED); /* [release guarded-shut] */
+    word_store_release(&states[slot], stamp | CLOSED); /* [release guarded-shut] */
 }
 
 /* What is held is closed; where the system refuses a guard, at least it reads as zero. */
@@ -252,7 +254,7 @@ void *gr_guarded_alloc(size_t n, size_t align, size_t room, const void *frame) {
     }
     bool at_end = chance(~(stamp * GUARDED_SLOTS + slot)) & 1;
     size_t before = at_end ? (page - n) & ~(max_size(align, MIN_ALIGN) - 1) : 0;
-    struct record *r = &pool.record[slot];
+    struct record *r = &records[slot];
     memset(open, SLACK_MARK, before);
     memset(open + before + n, SLACK_MARK, page - before - n);
     ref_store_relaxed(&r->start, open + before);
@@ -260,7 +262,7 @@ void *gr_guarded_alloc(size_t n, size_t align, size_t room, const void *frame) {
     word_store_relaxed(&r->room, room);
     note(&r->allocated, frame);
     forget(&r->freed);
-    word_store_release(&pool.state[slot], stamp | LIVE); /* [release guarded-open] */
+    word_store_release(&states[slot], stamp | LIVE); /* [release guarded-open] */
     return open + before;
 }
 
@@ -272,7 +274,7 @@ static bool find(const void *p, unsigned *slot, uint64_t *seen, const char *call
     *slot = (unsigned)(page / 2);
     if (!(page % 2))
         not_a_block(p, call, frame);
-    *seen = word_load_acquire(&pool.state[*slot]); /* [acquire guarded-open] */
+    *seen = word_load_acquire(&states[*slot]); /* [acquire guarded-open] */
     if ((*seen & STATE_MASK) != LIVE || start_of(*slot) != p)
         not_a_block(p, call, frame);
     return true;
@@ -302,10 +304,10 @@ bool gr_guarded_free(void *p, const char *call, const void *frame) {
     if (!find(p, &slot, &seen, call, frame))
         return false;
     uint64_t held = (seen & ~(uint64_t)STATE_MASK) | HELD;
-    if (!word_cas_strong_acq_rel(&pool.state[slot], &seen, held)) /* [acquire guarded-open] */
+    if (!word_cas_strong_acq_rel(&states[slot], &seen, held)) /* [acquire guarded-open] */
         not_a_block(p, call, frame);
     check_slack(slot, call, frame);
-    note(&pool.record[slot].freed, frame);
+    note(&records[slot].freed, frame);
     close_slot(slot);
     return true;
 }
@@ -315,7 +317,7 @@ size_t gr_guarded_bytes(const void *p, size_t *room, const char *call, const voi
     uint64_t seen;
     if (!find(p, &slot, &seen, call, frame))
         return 0;
-    *room = word_load_relaxed(&pool.record[slot].room);
+    *room = word_load_relaxed(&records[slot].room);
     return bytes_of(slot);
 }
 

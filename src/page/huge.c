@@ -18,7 +18,7 @@ struct huge {
     struct word bytes;
 };
 
-static struct huge table[HUGE_RECORDS];
+GR_SPARSE static struct huge table[HUGE_RECORDS];
 static struct word total;
 static char hidden_mark;
 

@@ -3,7 +3,7 @@
 
 #include "base/check.h"
 
-struct byte gr_page_map[REGION_GRANULES];
+GR_SPARSE struct byte gr_page_map[REGION_GRANULES];
 
 void gr_page_map_set(size_t first, size_t granules, unsigned class) {
     ASSERT(first + granules <= REGION_GRANULES);
