@@ -35,7 +35,7 @@ void gr_cache_init(struct cache *self) {
     for (unsigned c = 0; c < CLASS_SLOTS; c++)
         GR_COMMIT(&self->top[c], no_rounds);
     for (unsigned i = 0; i < CLASS_BY_16_ENTRIES; i++)
-        self->class_by_16[i] = (uint8_t)class_in_shard(by_16[i], self->index % SHARDS);
+        self->class_by_16[i] = (uint8_t)class_in_shard(by_16[i], (self->index - 1) % SHARDS);
     if (HARDENED) {
         self->random = gr_seal_random() | 1;
         for (unsigned c = 1; c <= CLASSES; c++) {
