@@ -71,7 +71,7 @@ enum {
     PURGE_TURN_US = 1000,            /* and no further step of one that has taken so long */
     SPARSE_TURN_GRANULES = 512,      /* 32 MiB looked at in one turn for what is hardly in memory */
     SPARSE_SWEEP_GRANULES = 1 << 18, /* 16 GiB of large blocks freed between looks for what is hardly there */
-    GROWTH_GRANULES = 16,            /* a MiB more in slabs than ever, between looks for idle classes */
+    GROWTH_SLABS = 16,               /* more than ever, between looks for idle classes */
 };
 
 _Static_assert(sizeof(void *) == 8, "a region of 1 TiB and tags beside addresses want 64-bit addresses");

@@ -176,7 +176,7 @@ void gr_cache_flush(struct cache *self, bool keep_depot);
 /* A cache as at birth, for a thread; a static one that holds and accepts nothing. */
 void gr_cache_init(struct cache *self);
 
-/* Called at the end of slow paths with the time: once a second, and for each MiB by which slabs grow beyond their most, gives
+/* Called at the end of slow paths with the time: once a second, and for each 16 slabs beyond the most that there were, gives
  * back the classes that the owner has not used since, and what nobody has used of the depots. self may be NULL. */
 void gr_cache_tick(struct cache *self, uint64_t now_ms);
 

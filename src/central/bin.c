@@ -34,17 +34,18 @@ GR_SPARSE static struct {
     struct half free; /* of all of them, as of the last whole round */
 } sight[CLASSES + 1];
 
-/* Granules in slabs. The most that there were, or about it, is a clock for growth: slabs that come and go do not move it. */
+/* Slabs. The most that there were, or about it, is a clock for growth: slabs that come and go do not move it. One of large blocks
+ * counts like the others: of its granules little may be in use. */
 static struct {
     /* any thread writes */
     GR_LINE struct word now;
     struct word most;
 } slabs;
 
-uint32_t gr_bins_growth(void) { return (uint32_t)(word_load_relaxed(&slabs.most) / GROWTH_GRANULES); }
+uint32_t gr_bins_growth(void) { return (uint32_t)(word_load_relaxed(&slabs.most) / GROWTH_SLABS); }
 
-static void count_born(uint64_t granules) {
-    uint64_t now = word_add_relaxed(&slabs.now, granules) + granules;
+static void count_born(void) {
+    uint64_t now = word_add_relaxed(&slabs.now, 1) + 1;
     if (now > word_load_relaxed(&slabs.most))
         word_store_relaxed(&slabs.most, now);
 }
@@ -78,7 +79,7 @@ static uint32_t pop_emptiest(unsigned class, unsigned side) {
 
 static void retire(uint32_t slab, unsigned class) {
     half_add_relaxed(&bins[class].granules, 0u - gr_classes[class].granules);
-    word_add_relaxed(&slabs.now, 0 - (uint64_t)gr_classes[class].granules);
+    word_add_relaxed(&slabs.now, ~0ull);
     gr_slab_retire(slab, class);
 }
 
@@ -113,7 +114,7 @@ static bool adopt(struct holding *h, unsigned class, bool may_be_new) {
         if (!may_be_new || !(slab = gr_slab_birth(class, &clean)))
             return false;
         half_add_relaxed(&bins[class].granules, gr_classes[class].granules);
-        count_born(gr_classes[class].granules);
+        count_born();
         h->budget = gr_classes[class].capacity;
         h->clean_from = clean ? 0 : gr_classes[class].capacity;
     }

@@ -36,7 +36,7 @@ void gr_bin_release(struct holding *h, unsigned class);
 /* Puts blocks back. Each is checked: of this class, at a block's start, not free; else the program ends, naming `call`. */
 void gr_bin_return(unsigned class, void *const *blocks, unsigned n, const char *call);
 
-/* A number that grows by one with each MiB by which slabs grow beyond their most: the heap's own clock. */
+/* A number that grows by one with each 16 slabs beyond the most that there were: the heap's own clock. */
 uint32_t gr_bins_growth(void);
 
 /* Granules in slabs of the class. */
