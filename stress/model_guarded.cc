@@ -75,10 +75,10 @@ struct guarded_model : model::suite<guarded_model, THREADS, 1, 5 + 4 * GUARDED_S
     void set_up() {
         memset(pages, 0, sizeof pages);
         for (unsigned i = 0; i < GUARDED_SLOTS; i++) {
-            bind(&pool.state[i], CLOSED);
-            bind(&pool.record[i].start, nullptr);
-            bind(&pool.record[i].bytes, 0);
-            bind(&pool.record[i].room, 0);
+            bind(&states[i], CLOSED);
+            bind(&records[i].start, nullptr);
+            bind(&records[i].bytes, 0);
+            bind(&records[i].room, 0);
             page[i]($) = 0;
             open[i] = false;
             block[i] = nullptr;
@@ -106,10 +106,10 @@ struct guarded_model : model::suite<guarded_model, THREADS, 1, 5 + 4 * GUARDED_S
         memset(page_at(0), SLACK_MARK, PAGE - 16);
         open[0] = true;
         stamps[0] = 1;
-        word_store_relaxed(&pool.state[0], LIVE);
-        word_store_relaxed(&pool.state[1], HELD);
-        ref_store_relaxed(&pool.record[0].start, p);
-        word_store_relaxed(&pool.record[0].bytes, 16);
+        word_store_relaxed(&states[0], LIVE);
+        word_store_relaxed(&states[1], HELD);
+        ref_store_relaxed(&records[0].start, p);
+        word_store_relaxed(&records[0].bytes, 16);
     }
 
     /* ---- what users do ---- */
@@ -119,7 +119,7 @@ struct guarded_model : model::suite<guarded_model, THREADS, 1, 5 + 4 * GUARDED_S
         if (!p)
             return nullptr;
         unsigned i = slot_at(p);
-        uint64_t stamp = model::final_value(&pool.state[i]) >> STATE_BITS;
+        uint64_t stamp = model::final_value(&states[i]) >> STATE_BITS;
         RL_ASSERT(!block[i] && stamp < 64 && !(stamps[i] >> stamp & 1)); /* once-each */
         stamps[i] |= 1ull << stamp;
         block[i] = p;
@@ -230,7 +230,7 @@ struct guarded_model : model::suite<guarded_model, THREADS, 1, 5 + 4 * GUARDED_S
                   model::final_value(&pool.base) == (uint64_t)pages);
         RL_ASSERT(model::final_value(&pool.drawn) == bits_count(draws));
         for (unsigned i = 0; i < GUARDED_SLOTS; i++) {
-            unsigned state = (unsigned)model::final_value(&pool.state[i]) & STATE_MASK;
+            unsigned state = (unsigned)model::final_value(&states[i]) & STATE_MASK;
             RL_ASSERT(state == (block[i] ? LIVE : model::program == TWICE && i == 1 ? HELD : CLOSED));
         }
     }

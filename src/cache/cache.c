@@ -19,7 +19,7 @@ enum {
 };
 
 /* Unused magazines of each kind that a thread keeps, for its next exchange: 4 KiB of each. */
-static const uint8_t keeps[MAGAZINE_KINDS] = {20, 8, 4, 2};
+static const uint8_t keeps[MAGAZINE_KINDS] = {32, 20, 7, 2};
 
 static void *no_rounds[2] = {NULL, MAGAZINE_FULL};
 

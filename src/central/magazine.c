@@ -5,9 +5,9 @@
 
 GR_SPARSE static struct ref chunks[MAGAZINE_KINDS][META_CHUNKS];
 static struct meta_pool pools[MAGAZINE_KINDS] = {
-    META_POOL(192, chunks[0]),
-    META_POOL(576, chunks[1]),
-    META_POOL(1088, chunks[2]),
+    META_POOL(128, chunks[0]),
+    META_POOL(192, chunks[1]),
+    META_POOL(576, chunks[2]),
     META_POOL(2048, chunks[3]),
 };
 

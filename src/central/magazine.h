@@ -1,6 +1,6 @@
 /* central/magazine.h -- an array of pointers to free blocks of one class.
  *
- * PURPOSE     What threads pop from, push to, and exchange whole. Four kinds, for 20, 68, 132 and 252 rounds, so that a
+ * PURPOSE     What threads pop from, push to, and exchange whole. Four kinds, for 12, 20, 68 and 252 rounds, so that a
  *             thread which allocates little holds little; a magazine may be told to hold less than its kind could.
  *
  *     slot    [0]     [1] ... [count]  [count + 1] ...   [rounds + 1]
