@@ -59,8 +59,11 @@ struct lane {
     unsigned steps_to_go; /* 0: the call goes on to its end */
 };
 
+/* The library has no thread of its own here: slow paths do what it would. */
+const char *granary_conf = "housekeeping:0";
+
 static struct lane lanes[LANES];
-static _Thread_local int me;
+static _Thread_local int me = LANES; /* no lane: a thread that takes no turns has no part in what an input does */
 static int dead = -1; /* a lane that has ended and waits to be joined by whoever goes on */
 
 static struct record records[fuzz_max_input / sizeof(struct record)];
@@ -113,6 +116,9 @@ static int lane_of_next_record(void) { return records_at < records_count ? recor
 /* Before each atomic step of the library. */
 void gr_test_point(void);
 void gr_test_point(void) {
+    if (!lanes[0].alive) /* the library starts */
+        return;
+    REQUIRE(me < LANES, "a thread that is no lane uses the library");
     struct lane *lane = &lanes[me];
     if (lane->steps_to_go == 0 || --lane->steps_to_go > 0)
         return;
@@ -637,6 +643,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static bool started;
     if (!started) {
         started = true;
+        me = 0;
         struct rng rng = {1};
         for (size_t i = 0; i < NOISE_BYTES; i++)
             noise[i] = noise[i + NOISE_BYTES] = (unsigned char)rng_next(&rng);
