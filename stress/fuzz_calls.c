@@ -64,7 +64,7 @@ const char *granary_conf = "housekeeping:0";
 
 static struct lane lanes[LANES];
 static _Thread_local int me = LANES; /* no lane: a thread that takes no turns has no part in what an input does */
-static int dead = -1; /* a lane that has ended and waits to be joined by whoever goes on */
+static int dead = -1;                /* a lane that has ended and waits to be joined by whoever goes on */
 
 static struct record records[fuzz_max_input / sizeof(struct record)];
 static size_t records_count, records_at;
