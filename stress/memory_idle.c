@@ -222,6 +222,57 @@ static int idle_threads(void *count) {
     return failed;
 }
 
+/* Threads that fall idle after the classes of the blocks that they have freed: each is the last one of its page, and moves no slab when
+ * it comes back, since one block of each slab stays. */
+enum { LATE_THREADS = 100, LATE_BLOCKS = 128 };
+static void *frees_and_lingers(void *index) {
+    enum { ROUNDS = 4, STEPS = 80 };
+    void *warm[2 * LATE_BLOCKS], *step[STEPS];
+    for (size_t round = 0; round < ROUNDS; round++) {
+        for (size_t i = 0; i < COUNT_OF(warm); i++)
+            must((warm[i] = granary_malloc(one_size)) != NULL);
+        for (size_t i = 0; i < COUNT_OF(warm); i++)
+            granary_free(warm[i]);
+    }
+    for (size_t i = 0; i < LATE_BLOCKS / 2; i++) /* room in the magazines */
+        must((warm[i] = granary_malloc(one_size)) != NULL);
+    pthread_barrier_wait(&worked);
+    pthread_barrier_wait(&worked);
+    for (size_t i = 0; i < LATE_BLOCKS; i++)
+        if (i % 16)
+            granary_free(blocks[((size_t)(uintptr_t)index * LATE_BLOCKS + i) * 8]);
+    for (size_t i = 0; i < STEPS; i++) {
+        step[i] = granary_malloc(16);
+        usleep(50 * 1000);
+    }
+    for (size_t i = 0; i < STEPS; i++)
+        granary_free(step[i]);
+    pthread_barrier_wait(&worked);
+    for (;;) {
+        pause();
+    }
+    return NULL;
+}
+static int late_threads(void *unused) {
+    (void)unused;
+    pthread_t thread;
+    one_size = 512; /* eight of them fill a page */
+    start();
+    pthread_barrier_init(&worked, NULL, LATE_THREADS + 1);
+    burst(0, LATE_THREADS * LATE_BLOCKS * 8);
+    for (size_t i = 0; i < LATE_THREADS; i++)
+        must(pthread_create(&thread, NULL, frees_and_lingers, (void *)i) == 0);
+    pthread_barrier_wait(&worked);
+    for (size_t i = 0; i < LATE_THREADS * LATE_BLOCKS * 8; i++)
+        if (i % 8)
+            granary_free(blocks[i]);
+    sleep(3); /* the class is idle, and was looked at */
+    must(rss_bytes() > before + 40 * MIB);
+    pthread_barrier_wait(&worked);
+    pthread_barrier_wait(&worked);
+    return rests_at(before + 8 * MIB + LATE_THREADS * 40 * KIB + LATE_THREADS * LATE_BLOCKS / 16 * 4096);
+}
+
 /* All threads' caches at once, by whoever asks. */
 static int trimmed_threads(void *count) {
     gr_options_parse("housekeeping:0", "test: ");
@@ -481,6 +532,7 @@ IN_CHILD(rests_when_all_blocks_were_large, large_in_a_thread, NULL)
 IN_CHILD(rests_when_one_block_had_grown, grown_in_place, NULL)
 IN_CHILD(rests_while_64_threads_sleep, idle_threads, (void *)64)
 IN_CHILD(rests_while_1000_threads_sleep, idle_threads, (void *)1000)
+IN_CHILD(rests_when_threads_fall_idle_late, late_threads, NULL)
 IN_CHILD(a_trim_empties_sleeping_threads, trimmed_threads, (void *)64)
 IN_CHILD(callers_do_not_purge, purge_by_keeper, NULL)
 IN_CHILD(others_go_on_while_runs_are_purged, others_go_on, (void *)0)
@@ -507,6 +559,7 @@ int main(void) {
         cmocka_unit_test(rests_when_one_block_had_grown),
         cmocka_unit_test(rests_while_64_threads_sleep),
         cmocka_unit_test(rests_while_1000_threads_sleep),
+        cmocka_unit_test(rests_when_threads_fall_idle_late),
         cmocka_unit_test(a_trim_empties_sleeping_threads),
         cmocka_unit_test(callers_do_not_purge),
         cmocka_unit_test(others_go_on_while_runs_are_purged),

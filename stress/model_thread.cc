@@ -115,6 +115,7 @@ void gr_cache_tick(struct cache *c, uint64_t) {
 uint32_t gr_cache_clock(uint64_t) { return 0; }
 void gr_bin_return(unsigned, void *const *, unsigned, const char *) {}
 uint64_t gr_bin_activity(unsigned) { return 0; }
+bool gr_bin_was_returned_to(unsigned) { return false; }
 uint64_t gr_depot_activity(unsigned) { return 0; }
 void gr_depot_drain(unsigned, bool) {}
 void gr_depot_dissolve(unsigned) {}

@@ -149,6 +149,29 @@ static void arena_asks_for_huge_pages_from_the_first_chunk_on(void **state) {
     must_end_well(in_child(ask_always, NULL, 20), "thp:always");
 }
 
+/* A huge page holds memory of granules that were never used: it goes back when the chunk has holes. */
+static int never_used(void *unused) {
+    (void)unused;
+    gr_options_parse("thp:always", "test: ");
+    size_t used = gr_run_claim(1, 1), vacant = used + 1;
+    uint8_t there = 1;
+    must(used && asks_for_huge_pages(used));
+    memset(region_address(used), 1, GRANULE_BYTES);
+    memset(region_address(vacant), 0, GRANULE_BYTES); /* as a huge page would */
+    gr_run_has_holes(used);
+    must(!asks_for_huge_pages(used));
+    must(os_residence(region_address(vacant), os_page_bytes(), &there) && !there);
+    must(os_residence(region_address(used), os_page_bytes(), &there) && there);
+    bool dirty = true;
+    must(gr_run_claim_at(vacant, 1) && gr_run_same_dirt(vacant, 1, &dirty) == 1 && !dirty);
+    return 0;
+}
+
+static void arena_gives_back_what_huge_pages_held_of_vacant_granules(void **state) {
+    (void)state;
+    must_end_well(in_child(never_used, NULL, 20), "never used");
+}
+
 /* ---- repair after fork ---- */
 
 static size_t kept, lost;
@@ -281,6 +304,7 @@ int main(void) {
         cmocka_unit_test(arena_small_slabs_have_chunks_of_their_own),
         cmocka_unit_test(arena_claim_at_maps_what_it_needs),
         cmocka_unit_test(arena_asks_for_huge_pages_from_the_first_chunk_on),
+        cmocka_unit_test(arena_gives_back_what_huge_pages_held_of_vacant_granules),
         cmocka_unit_test(arena_repair_frees_what_nobody_holds),
         cmocka_unit_test(arena_run_held_by_one_thread),
     };

@@ -40,10 +40,10 @@ static uint64_t activity(unsigned class) { return gr_bin_activity(class) + gr_de
  * slabs; those that come from slabs again fill one after the other. Nor may they go round in the caches alone: a class may be sparse
  * that seems to be idle. True: it was not idle. */
 static bool put_away(unsigned class) {
-    uint64_t now = activity(class);
-    if (now == keeper.seen[class] && keeper.done[class])
+    bool returned = gr_bin_was_returned_to(class), idle = !returned && activity(class) == keeper.seen[class];
+    if (idle && keeper.done[class])
         return false;
-    keeper.done[class] = now == keeper.seen[class];
+    keeper.done[class] = idle;
     if (keeper.done[class]) {
         gr_depot_drain(class, true);
         gr_bin_judge(class);

@@ -25,6 +25,7 @@ GR_SPARSE static struct bin {
     struct half side;     /* from which trim pops: a hint */
     struct half granules; /* in slabs of the class */
     struct half sparse;   /* 1: its blocks are to gather in few slabs: a hint; the keeper writes */
+    struct half returned; /* 1: blocks came back since the keeper asked: a hint */
 } bins[CLASSES + 1];
 
 /* What trim sees: hints. */
@@ -257,6 +258,8 @@ void gr_bin_return(unsigned class, void *const *blocks, unsigned n, const char *
         c->mask |= bit;
     }
     give_all(table, entries, class, call);
+    if (!half_load_relaxed(&bins[class].returned))
+        half_store_relaxed(&bins[class].returned, 1);
     if (half_load_relaxed(&bins[class].whole) >= TRIM_WHOLE_SLABS && !gr_bin_is_sparse(class))
         gr_bin_trim(class, TRIM_LOOKS, false);
 }
@@ -412,6 +415,13 @@ uint64_t gr_bin_activity(unsigned class) {
     for (unsigned i = 0; i < SIDES * TIERS; i++)
         sum += word_load_relaxed(&bins[class].partial[i % SIDES][i / SIDES].head);
     return sum;
+}
+
+bool gr_bin_was_returned_to(unsigned class) {
+    bool was = half_load_relaxed(&bins[class].returned);
+    if (was)
+        half_store_relaxed(&bins[class].returned, 0);
+    return was;
 }
 
 void gr_bin_tick(unsigned class) {

@@ -66,6 +66,9 @@ void gr_bin_gathered(unsigned class);
 /* A number that changes with each slab that is listed or taken. */
 uint64_t gr_bin_activity(unsigned class);
 
+/* Did blocks come back since this was last asked? Those of listed slabs move nothing. */
+bool gr_bin_was_returned_to(unsigned class);
+
 /* Single-threaded repair after fork: the slab's owner vanished, its count is what its bits say. */
 void gr_bin_relist(uint32_t slab, unsigned class);
 

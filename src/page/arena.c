@@ -473,21 +473,42 @@ static bool is_sparse(size_t first, unsigned granules) {
     return found * 4 < pages;
 }
 
+/* The first of the runs that a word's mask holds, which leaves the mask. */
+static uint64_t next_run(uint64_t *mask, unsigned *from, unsigned *n) {
+    *from = bits_lowest(*mask);
+    *n = *mask >> *from == ~0ull >> *from ? 64 - *from : bits_lowest(~(*mask >> *from));
+    uint64_t run = bits_span(*from, *n);
+    *mask &= ~run;
+    return run;
+}
+
+/* Clean granules to which nobody has been, and which a huge page has brought into memory beside used ones. */
+static void purge_clean(struct arena *a, size_t index, unsigned word) {
+    unsigned from, n;
+    for (uint64_t mask = word_load_relaxed(&a->vacant[word]) & ~word_load_relaxed(&a->dirty[word]); mask;) {
+        next_run(&mask, &from, &n);
+        if (!claim_exactly(a, index, word * 64 + from, n))
+            continue;
+        os_purge(region_address(index * ARENA_GRANULES + word * 64 + from), n * GRANULE_BYTES);
+        vacate(a, word * 64 + from, n);
+        set_roomy(index);
+    }
+}
+
 void gr_run_has_holes(size_t granule) {
     struct arena *a = arena_of(granule);
     unsigned chunk = granule % ARENA_GRANULES / CHUNK_GRANULES;
     uint32_t bit = 1u << chunk;
-    if (half_load_relaxed(&a->huge) & bit && half_and_relaxed(&a->huge, ~bit) & bit)
+    if (half_load_relaxed(&a->huge) & bit && half_and_relaxed(&a->huge, ~bit) & bit) {
         os_want_huge_pages(region_address(granule & ~(size_t)(CHUNK_GRANULES - 1)), CHUNK_BYTES, false);
+        purge_clean(a, granule / ARENA_GRANULES, chunk);
+    }
 }
 
 unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64_t mask, bool if_sparse) {
-    unsigned purged = 0;
+    unsigned purged = 0, from, n;
     while (mask) {
-        unsigned from = bits_lowest(mask);
-        unsigned n = mask >> from == ~0ull >> from ? 64 - from : bits_lowest(~(mask >> from));
-        uint64_t run = bits_span(from, n);
-        mask &= ~run;
+        uint64_t run = next_run(&mask, &from, &n);
         if (!claim_exactly(a, arena_index, word * 64 + from, n))
             continue;
         uint64_t dirty = word_load_relaxed(&a->dirty[word]) & run;

@@ -128,7 +128,7 @@ void gr_run_free(size_t first, size_t granules);
 unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64_t mask, bool if_sparse);
 
 /* Pages of the granule's chunk go back while others of it are in use: the system is asked to leave the holes, which it would fill
- * up to make huge pages. */
+ * up to make huge pages; and what huge pages hold of granules that were never used goes back, too. */
 void gr_run_has_holes(size_t granule);
 
 /* Unmaps chunks that are wholly vacant; returns how many granules went. For trim, and where memory has run out. */
