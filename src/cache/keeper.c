@@ -162,7 +162,8 @@ void gr_keeper_reap(void) {
 }
 
 void gr_keeper_forget(void) {
-    nobody_gathers();
+    if (!is(KEEPER_ABSENT)) /* a process that begins touches no bin */
+        nobody_gathers();
     half_store_relaxed(&keeper.process, os_process());
     word_store_relaxed(&keeper.began, granules_in_use());
     half_store_release(&gr_keeper, KEEPER_ABSENT); /* [release keeping] */
