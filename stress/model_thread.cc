@@ -201,7 +201,7 @@ struct thread_model : model::suite<thread_model, THREADS, 2 + 1 + 5 * ALL, 5> {
         } else {
             bind(&caches.first, chunk);
             bind(&caches.fresh, 1);
-            bind(&caches.unused.head, 0);
+            bind(&buried.head, 0);
             bind(&alive, 0);
             for (unsigned i = 1; i <= ALL; i++) {
                 bind(&record(i)->next, 0);
@@ -443,7 +443,7 @@ struct thread_model : model::suite<thread_model, THREADS, 2 + 1 + 5 * ALL, 5> {
         }
         unsigned waiting[ALL + 1] = {0}, all = (unsigned)model::final_value(&caches.fresh) - 1, lives = 0;
         RL_ASSERT(all <= ALL);
-        for (uint32_t i = stack_top(model::final_value(&caches.unused.head)), n = 0; i;
+        for (uint32_t i = stack_top(model::final_value(&buried.head)), n = 0; i;
              i = (uint32_t)model::final_value(&record(i)->next)) {
             RL_ASSERT(i <= all && ++n <= all);
             waiting[i]++;

@@ -1,5 +1,5 @@
-/* unit_depot.c -- central/depot.h: last in first out, one depot a class, a bound that grows when it is regretted and falls when
- * nobody needs it.
+/* unit_depot.c -- central/depot.h: last in first out at each home, homes that help each other, one depot a class, a bound that
+ * grows when it is regretted and falls when nobody needs it.
  */
 #include "test.h"
 
@@ -7,9 +7,11 @@
 #include "central/depot.h"
 #include "os/options.h"
 
+enum { HOME = 3 };
+
 static struct magazine *loaded_with(unsigned class, uintptr_t name) {
     unsigned rounds = gr_classes[class].rounds;
-    struct magazine *m = gr_magazine_new(rounds);
+    struct magazine *m = gr_magazine_new(HOME, rounds);
     must(m != NULL);
     for (unsigned r = 1; r <= rounds; r++)
         m->slot[r] = (void *)(name << 16 | r);
@@ -26,14 +28,14 @@ static void must_be(const struct magazine *m, unsigned class, uintptr_t name) {
 static void empty_all(void) {
     struct magazine *m;
     for (unsigned class = 1; class <= CLASSES; class ++)
-        while ((m = gr_depot_pop(class)) != NULL)
-            gr_magazine_free(m);
+        while ((m = gr_depot_pop(HOME, class)) != NULL)
+            gr_magazine_free(HOME, m);
 }
 
 static void depot_empty_has_none(void **state) {
     (void)state;
     for (unsigned class = 1; class <= CLASSES; class ++) {
-        assert_null(gr_depot_pop(class));
+        assert_null(gr_depot_pop(HOME, class));
         assert_int_equal(gr_depot_depth(class), 0);
     }
 }
@@ -42,16 +44,16 @@ static void depot_last_in_first_out(void **state) {
     (void)state;
     uintptr_t depth = 0;
     struct magazine *m;
-    while (gr_depot_push(1, m = loaded_with(1, depth + 1)))
+    while (gr_depot_push(HOME, 1, m = loaded_with(1, depth + 1)))
         assert_int_equal(gr_depot_depth(1), ++depth);
     assert_true(depth >= 2);
-    gr_magazine_free(m);
+    gr_magazine_free(HOME, m);
     for (; depth; depth--) {
         assert_int_equal(gr_depot_depth(1), depth);
-        must_be(m = gr_depot_pop(1), 1, depth);
-        gr_magazine_free(m);
+        must_be(m = gr_depot_pop(HOME, 1), 1, depth);
+        gr_magazine_free(HOME, m);
     }
-    assert_null(gr_depot_pop(1));
+    assert_null(gr_depot_pop(HOME, 1));
 }
 
 /* Refused at some depth; the magazine stays with its holder. One out, one in: the bound is of what is there. */
@@ -60,16 +62,16 @@ static void depot_bounded(void **state) {
     for (unsigned class = 1; class <= CLASSES; class ++) {
         uintptr_t depth = 0;
         struct magazine *m;
-        while (gr_depot_push(class, m = loaded_with(class, depth + 1)))
+        while (gr_depot_push(HOME, class, m = loaded_with(class, depth + 1)))
             must(++depth <= 1000);
         must_be(m, class, depth + 1);
         assert_int_equal(gr_depot_depth(class), depth);
         assert_true(depth >= 1);
-        struct magazine *top = gr_depot_pop(class);
+        struct magazine *top = gr_depot_pop(HOME, class);
         must_be(top, class, depth);
-        assert_true(gr_depot_push(class, m));
-        assert_false(gr_depot_push(class, top));
-        gr_magazine_free(top);
+        assert_true(gr_depot_push(HOME, class, m));
+        assert_false(gr_depot_push(HOME, class, top));
+        gr_magazine_free(HOME, top);
     }
     empty_all();
 }
@@ -77,23 +79,51 @@ static void depot_bounded(void **state) {
 static void depot_one_a_class(void **state) {
     (void)state;
     for (unsigned class = 1; class <= CLASSES; class ++)
-        assert_true(gr_depot_push(class, loaded_with(class, class)));
+        assert_true(gr_depot_push(HOME, class, loaded_with(class, class)));
     for (unsigned class = CLASSES; class >= 1; class --) {
-        struct magazine *m = gr_depot_pop(class);
+        struct magazine *m = gr_depot_pop(HOME, class);
         must_be(m, class, class);
-        assert_null(gr_depot_pop(class));
-        gr_magazine_free(m);
+        assert_null(gr_depot_pop(HOME, class));
+        gr_magazine_free(HOME, m);
     }
+}
+
+/* A pop prefers its home's, and leaves none behind while another home has any; each home holds as many. */
+static void depot_homes_help_each_other(void **state) {
+    (void)state;
+    enum { EACH = 2 };
+    for (uintptr_t n = 0; n < EACH * HEADS; n++)
+        assert_true(gr_depot_push((unsigned)n % HEADS, 1, loaded_with(1, n + 1)));
+    assert_int_equal(gr_depot_depth(1), EACH * HEADS);
+    struct magazine *m, *more = loaded_with(1, 99);
+    for (unsigned home = 0; home < HEADS; home++)
+        assert_false(gr_depot_push(home, 1, more));
+    gr_magazine_free(HOME, more);
+    for (uintptr_t n = EACH; n--;) {
+        must_be(m = gr_depot_pop(HOME, 1), 1, HOME + n * HEADS + 1);
+        gr_magazine_free(HOME, m);
+    }
+    bool seen[EACH * HEADS + 1] = {false};
+    for (unsigned n = EACH * (HEADS - 1); n; n--) {
+        uint64_t before = gr_depot_activity(1);
+        m = gr_depot_pop(HOME, 1);
+        must(m && !seen[(uintptr_t)m->slot[1] >> 16]);
+        seen[(uintptr_t)m->slot[1] >> 16] = true;
+        assert_true(gr_depot_activity(1) > before);
+        assert_int_equal(gr_depot_depth(1), n - 1);
+        gr_magazine_free(HOME, m);
+    }
+    assert_null(gr_depot_pop(HOME, 1));
 }
 
 static void depot_keeps_what_is_not_full(void **state) {
     (void)state;
     struct magazine *m = loaded_with(2, 1);
     m->count = 3;
-    assert_true(gr_depot_push(2, m));
-    assert_ptr_equal(gr_depot_pop(2), m);
+    assert_true(gr_depot_push(HOME, 2, m));
+    assert_ptr_equal(gr_depot_pop(HOME, 2), m);
     assert_int_equal(m->count, 3);
-    gr_magazine_free(m);
+    gr_magazine_free(HOME, m);
 }
 
 /* ---- the bound, with blocks of real slabs ---- */
@@ -101,7 +131,7 @@ static void depot_keeps_what_is_not_full(void **state) {
 enum { CLASS = 8, ROUND = 8 };
 
 static struct magazine *loaded_with_blocks(struct holding *h) {
-    struct magazine *m = gr_magazine_new(ROUND);
+    struct magazine *m = gr_magazine_new(HOME, ROUND);
     bool clean;
     must(m != NULL);
     m->count = (uint16_t)gr_bin_claim(h, CLASS, m->slot + 1, ROUND, &clean);
@@ -111,14 +141,14 @@ static struct magazine *loaded_with_blocks(struct holding *h) {
 
 static void dissolve(struct magazine *m) {
     gr_bin_return(CLASS, m->slot + 1, m->count, "free");
-    gr_magazine_free(m);
+    gr_magazine_free(HOME, m);
 }
 
 /* Pushes until one is refused; how many went in. */
 static unsigned fill(struct holding *h) {
     unsigned n = 0;
     struct magazine *m;
-    while (gr_depot_push(CLASS, m = loaded_with_blocks(h)))
+    while (gr_depot_push(HOME, CLASS, m = loaded_with_blocks(h)))
         n++;
     dissolve(m);
     return n;
@@ -127,7 +157,7 @@ static unsigned fill(struct holding *h) {
 static unsigned drain(void) {
     unsigned n = 0;
     struct magazine *m;
-    while ((m = gr_depot_pop(CLASS)) != NULL) {
+    while ((m = gr_depot_pop(HOME, CLASS)) != NULL) {
         dissolve(m);
         n++;
     }
@@ -176,7 +206,7 @@ static void depot_dissolve_empties_one_class(void **state) {
     struct holding h = {0, 0, 0, 0};
     fill(&h);
     gr_bin_release(&h, CLASS);
-    must(gr_depot_push(CLASS + 1, loaded_with(CLASS + 1, 5)));
+    must(gr_depot_push(HOME, CLASS + 1, loaded_with(CLASS + 1, 5)));
     gr_depot_dissolve(CLASS);
     assert_int_equal(gr_depot_depth(CLASS), 0);
     assert_int_equal(gr_depot_depth(CLASS + 1), 1);
@@ -197,12 +227,12 @@ static void *exchange(void *name) {
         for (unsigned r = 1; r <= mine->count; r++)
             mine->slot[r] = (void *)(me << 16 | r);
         must_be(mine, 1, me);
-        if (gr_depot_push(1, mine) && !(mine = gr_depot_pop(1)))
+        if (gr_depot_push((unsigned)me, 1, mine) && !(mine = gr_depot_pop((unsigned)me, 1)))
             mine = loaded_with(1, me);
         uintptr_t other = (uintptr_t)mine->slot[1] >> 16;
         must_be(mine, 1, other);
     }
-    gr_magazine_free(mine);
+    gr_magazine_free(HOME, mine);
     return NULL;
 }
 
@@ -223,6 +253,7 @@ int main(void) {
         cmocka_unit_test(depot_last_in_first_out),
         cmocka_unit_test(depot_bounded),
         cmocka_unit_test(depot_one_a_class),
+        cmocka_unit_test(depot_homes_help_each_other),
         cmocka_unit_test(depot_keeps_what_is_not_full),
         cmocka_unit_test(depot_bound_grows_where_a_refusal_was_regretted),
         cmocka_unit_test(depot_tick_dissolves_what_nobody_needed),

@@ -10,9 +10,12 @@ struct record {
     uint32_t own[31];
 };
 
+enum { HOME = 3 };
+
 #define POOL(name, bytes)                                                                                              \
     static struct ref name##_chunks[META_CHUNKS];                                                                      \
-    static struct meta_pool name = META_POOL(bytes, name##_chunks)
+    static struct stack name##_unused[HEADS];                                                                          \
+    static struct meta_pool name = META_POOL(bytes, name##_chunks, name##_unused, sizeof(struct stack))
 
 POOL(plain, sizeof(struct record));
 POOL(odd, 3000); /* does not divide a chunk */
@@ -24,7 +27,7 @@ static void meta_numbers_from_one_upwards_and_zero(void **state) {
     (void)state;
     assert_int_equal(gr_meta_count(&plain), 0);
     for (uint32_t want = 1; want <= 3 * plain.per_chunk; want++) {
-        assert_int_equal(gr_meta_take(&plain), want);
+        assert_int_equal(gr_meta_take(&plain, HOME), want);
         assert_int_equal(gr_meta_count(&plain), want);
         struct record *r = meta_at(&plain, want);
         assert_true(all_bytes_are(r, sizeof *r, 0));
@@ -37,7 +40,7 @@ static void meta_records_do_not_overlap(void **state) {
     assert_int_equal(odd.per_chunk, META_CHUNK_BYTES / 3000);
     enum { COUNT = 100 };
     for (uint32_t i = 1; i <= COUNT; i++) {
-        assert_int_equal(gr_meta_take(&odd), i);
+        assert_int_equal(gr_meta_take(&odd, HOME), i);
         pattern_fill(meta_at(&odd, i), 3000, i);
     }
     for (uint32_t i = 1; i <= COUNT; i++)
@@ -46,22 +49,22 @@ static void meta_records_do_not_overlap(void **state) {
 
 static void meta_given_back_come_again_last_first(void **state) {
     (void)state;
-    uint32_t a = gr_meta_take(&plain), b = gr_meta_take(&plain), count = gr_meta_count(&plain);
+    uint32_t a = gr_meta_take(&plain, HOME), b = gr_meta_take(&plain, HOME), count = gr_meta_count(&plain);
     struct record *ra = meta_at(&plain, a);
     ra->own[5] = 12345;
-    gr_meta_give(&plain, b);
-    gr_meta_give(&plain, a);
-    assert_int_equal(gr_meta_take(&plain), a);
+    gr_meta_give(&plain, HOME, b);
+    gr_meta_give(&plain, HOME, a);
+    assert_int_equal(gr_meta_take(&plain, HOME), a);
     assert_int_equal(ra->own[5], 12345); /* as its last holder left it, but for the link */
-    assert_int_equal(gr_meta_take(&plain), b);
+    assert_int_equal(gr_meta_take(&plain, HOME), b);
     assert_int_equal(gr_meta_count(&plain), count);
-    assert_int_equal(gr_meta_take(&plain), count + 1);
+    assert_int_equal(gr_meta_take(&plain, HOME), count + 1);
 }
 
 static void meta_mapped_bytes_grow_by_chunks(void **state) {
     (void)state;
     uint64_t before = gr_meta_mapped_bytes();
-    uint32_t first = gr_meta_take(&whole), second = gr_meta_take(&whole);
+    uint32_t first = gr_meta_take(&whole, HOME), second = gr_meta_take(&whole, HOME);
     assert_int_equal(second, first + 1);
     assert_true(gr_meta_mapped_bytes() >= before + META_CHUNK_BYTES);
     assert_int_equal(gr_meta_mapped_bytes() % META_CHUNK_BYTES, before % META_CHUNK_BYTES);
@@ -70,29 +73,29 @@ static void meta_mapped_bytes_grow_by_chunks(void **state) {
 static void meta_without_memory_is_zero_and_nothing_is_lost(void **state) {
     (void)state;
     fault_arm(FAULT_MMAP, 1, true, ENOMEM);
-    assert_int_equal(gr_meta_take(&poor), 0);
+    assert_int_equal(gr_meta_take(&poor, HOME), 0);
     assert_int_equal(gr_meta_count(&poor), 0);
     assert_int_equal(fault_disarm(), 1);
     for (uint32_t want = 1; want < poor.per_chunk; want++)
-        assert_int_equal(gr_meta_take(&poor), want);
+        assert_int_equal(gr_meta_take(&poor, HOME), want);
     fault_arm(FAULT_MMAP, 1, true, ENOMEM);
-    assert_int_equal(gr_meta_take(&poor), 0); /* the next chunk */
-    gr_meta_give(&poor, 7);
-    assert_int_equal(gr_meta_take(&poor), 7);
-    assert_int_equal(gr_meta_take(&poor), 0);
+    assert_int_equal(gr_meta_take(&poor, HOME), 0); /* the next chunk */
+    gr_meta_give(&poor, HOME, 7);
+    assert_int_equal(gr_meta_take(&poor, HOME), 7);
+    assert_int_equal(gr_meta_take(&poor, HOME), 0);
     fault_disarm();
-    assert_int_equal(gr_meta_take(&poor), poor.per_chunk);
+    assert_int_equal(gr_meta_take(&poor, HOME), poor.per_chunk);
 }
 
 static void meta_full_pool_says_so(void **state) {
     (void)state;
     uint32_t last = gr_meta_count(&whole), got;
-    while ((got = gr_meta_take(&whole)) != 0)
+    while ((got = gr_meta_take(&whole, HOME)) != 0)
         last = got;
     assert_int_equal(last, META_CHUNKS - 1);
-    assert_int_equal(gr_meta_take(&whole), 0);
-    gr_meta_give(&whole, 9);
-    assert_int_equal(gr_meta_take(&whole), 9);
+    assert_int_equal(gr_meta_take(&whole, HOME), 0);
+    gr_meta_give(&whole, HOME, 9);
+    assert_int_equal(gr_meta_take(&whole, HOME), 9);
 }
 
 /* ---- many threads: each writes its name into what it holds ---- */
@@ -108,10 +111,10 @@ static void *take_and_give(void *name) {
             struct record *r = meta_at(&shared, *slot);
             must(r->own[0] == me && r->own[30] == *slot);
             r->own[0] = 0;
-            gr_meta_give(&shared, *slot);
+            gr_meta_give(&shared, me, *slot);
             *slot = 0;
         } else {
-            *slot = gr_meta_take(&shared);
+            *slot = gr_meta_take(&shared, me);
             struct record *r = meta_at(&shared, *slot);
             must(*slot && r->own[0] == 0);
             r->own[0] = me;

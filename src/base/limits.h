@@ -40,6 +40,7 @@ enum {
     SIZE_CLASSES = 96,   /* of different sizes */
     SHARDED_CLASSES = 3, /* the first of them, whose blocks share cache lines, exist once for each shard */
     SHARDS = 8,
+    HEADS = 32, /* of each class's depot and of the pools of magazines: a thread begins with that of its home */
     CLASSES = SIZE_CLASSES + SHARDED_CLASSES * (SHARDS - 1), /* small classes are 1..CLASSES; 0 is "not ours" */
     CLASS_LARGE = CLASSES + 1,                               /* first granule of a large run */
     CLASS_INSIDE = CLASSES + 2,                              /* any further granule of one */

@@ -17,15 +17,21 @@
  *
  * WHY pop loads the head with acquire, not in the CAS alone: the link is read between the two.
  * PROGRESS    Lock-free: a CAS fails only because another succeeded. No step waits.
+ *
+ * SPREAD      What all threads use may be several stacks: a push goes to the one of the caller's home and leaves a bit in a mask,
+ *             a pop takes from that of its home, else from the others in the mask. A mask read late is a pop that misses.
  * ELSEWHERE   Users: `page/meta.c`, `central/bin.c`, `central/depot.c`.
  */
 #ifndef BASE_STACK_H
 #define BASE_STACK_H
 
 #include "base/atomic.h"
+#include "base/bits.h"
+#include "base/limits.h"
 
 enum { STACK_INDEX_BITS = 24 };
 #define STACK_INDEX_MASK ((1ull << STACK_INDEX_BITS) - 1)
+_Static_assert(HEADS == 32, "a bit of a half for each");
 
 /* Index 0 means "none": record 0 is never put on a stack. */
 struct stack {
@@ -57,6 +63,22 @@ GR_INLINE uint32_t stack_pop(struct stack *s, stack_link *link, void *context) {
             break;
     }
     return stack_top(head);
+}
+
+/* Of the stacks in the mask `left`, which is not 0, the first from `home` on. */
+GR_INLINE unsigned spread_next(uint32_t left, unsigned home) {
+    uint32_t turned = left >> home % HEADS | left << (0 - home) % HEADS;
+    return (home + bits_lowest(turned)) % HEADS;
+}
+
+/* Each `head` of the stacks in the mask `used`, from `home` on. */
+#define FOR_HEADS(head, used, home)                                                                                    \
+    for (uint32_t left_ = (used), head; left_ && (head = spread_next(left_, home), left_ &= ~(1u << head), true);)
+
+/* A push is about to come to stack `head`. */
+GR_INLINE void spread_mark(struct half *mask, unsigned head) {
+    if (!(half_load_relaxed(mask) >> head & 1))
+        half_or_relaxed(mask, 1u << head);
 }
 
 /* A hint: somebody may change it at once. */

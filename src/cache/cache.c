@@ -15,13 +15,20 @@ enum {
     LEAST_SHARE = 192 * 1024, /* of a thread in a small heap: of at least 4 threads, and of 8 MiB in all */
     LEAST_TOTAL = 4 * LEAST_SHARE,
     SHARES_TOTAL = 8 * 1024 * 1024,
-    HEAP_SHARE = 8, /* all threads' budget is this part of the heap */
+    HOME_THREADS = 8, /* that begin at one stack of a depot */
+    HEAP_SHARE = 8,   /* all threads' budget is this part of the heap */
 };
 
 /* Unused magazines of each kind that a thread keeps, for its next exchange: 4 KiB of each. */
 static const uint8_t keeps[MAGAZINE_KINDS] = {32, 20, 7, 2};
 
 static void *no_rounds[2] = {NULL, MAGAZINE_FULL};
+
+/* Where the thread begins in depots and pools: few threads share one stack of each, which is warm, many spread. */
+static unsigned home_of(const struct cache *self) {
+    unsigned homes = (unsigned)gr_threads_alive() / HOME_THREADS + 1;
+    return homes == 1 ? 0 : self->index % homes;
+}
 
 static unsigned delay_slots(unsigned class) {
     unsigned slots = DELAY_SLOTS;
@@ -96,7 +103,7 @@ static struct magazine *new_empty(struct cache *self, unsigned rounds) {
     unsigned kind = gr_magazine_kind(rounds);
     struct magazine *m = self->empty[kind];
     if (!m)
-        return gr_magazine_new(rounds);
+        return gr_magazine_new(home_of(self), rounds);
     GR_COMMIT(&self->empty[kind], m->slot[1]);
     self->empties[kind]--;
     gr_magazine_renew(m, rounds);
@@ -106,7 +113,7 @@ static struct magazine *new_empty(struct cache *self, unsigned rounds) {
 static void keep_empty(struct cache *self, struct magazine *m) {
     unsigned kind = magazine_kind(m);
     if (self->empties[kind] >= keeps[kind]) {
-        gr_magazine_free(m);
+        gr_magazine_free(home_of(self), m);
         return;
     }
     m->slot[1] = self->empty[kind];
@@ -121,20 +128,20 @@ void gr_cache_drop_empties(struct cache *self) {
         self->empties[kind] = 0;
         for (struct magazine *next; m; m = next) {
             next = m->slot[1];
-            gr_magazine_free(m);
+            gr_magazine_free(home_of(self), m);
         }
     }
 }
 
 /* A magazine in hand goes where it can: back to the pool if empty, to the depot if it is worth it, else dissolved. */
-static void put_away(unsigned class, struct magazine *m, bool keep_depot) {
+static void put_away(struct cache *self, unsigned class, struct magazine *m, bool keep_depot) {
     if (!m)
         return;
-    if (keep_depot && m->count * 4u >= m->rounds * 3u && gr_depot_push(class, m))
+    if (keep_depot && m->count * 4u >= m->rounds * 3u && gr_depot_push(home_of(self), class, m))
         return;
     if (m->count)
         dissolve(class, m, "free");
-    gr_magazine_free(m);
+    gr_magazine_free(home_of(self), m);
 }
 
 /* ---- budgets ---- */
@@ -167,7 +174,7 @@ uint64_t gr_cache_drop_reserve(struct cache *self, unsigned class, bool keep_dep
     struct holding *h = holding_of(self, class);
     uint64_t blocks = (spare ? spare->count : 0) + (uint64_t)h->budget;
     GR_COMMIT(&self->own[class].spare, NULL);
-    put_away(class, spare, keep_depot);
+    put_away(self, class, spare, keep_depot);
     gr_bin_release(h, class);
     return blocks * class_bytes(class);
 }
@@ -176,7 +183,7 @@ static void empty_class(struct cache *self, unsigned class, bool keep_depot) {
     struct own *o = &self->own[class];
     if (is_delaying(self, class))
         gr_cache_release_delay(self, class);
-    put_away(class, unload(self, class), keep_depot);
+    put_away(self, class, unload(self, class), keep_depot);
     gr_cache_drop_reserve(self, class, keep_depot);
     self->rounds_bytes -= (uint64_t)o->rounds * class_bytes(class);
     o->rounds = 0;
@@ -312,7 +319,7 @@ void *gr_cache_refill(struct cache *self, unsigned class, bool *clean) {
         return p;
     o->emptied = true;
     grow_rounds(self, class);
-    struct magazine *full = gr_depot_pop(class);
+    struct magazine *full = gr_depot_pop(home_of(self), class);
     if (full) {
         struct magazine *empty = unload(self, class);
         if (!o->spare)
@@ -349,7 +356,7 @@ void gr_cache_overflow(struct cache *self, unsigned class, void *p) {
     } /* else it only frees: it has no use for a full spare, those who allocate have */
     o->emptied = false;
     o->overflowed = true;
-    if (away && (one_does || !gr_depot_push(class, away))) {
+    if (away && (one_does || !gr_depot_push(home_of(self), class, away))) {
         dissolve(class, away, "free");
         if (away->rounds >= o->rounds)
             empty = away;

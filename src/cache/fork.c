@@ -19,13 +19,13 @@ static bool is_held(size_t granule) { return page_class(granule) != 0; }
 
 /* The blocks from top down to bottom. The top is out of bounds where the thread died while it changed magazines; one below the
  * bottom, where it found the magazine empty. */
-static void salvage_magazine(unsigned class, struct magazine *m, void **top, unsigned bottom) {
+static void salvage_magazine(unsigned home, unsigned class, struct magazine *m, void **top, unsigned bottom) {
     if (!m || top + 1 < m->slot + bottom || top > m->slot + m->rounds)
         return;
     void **rounds = m->slot + bottom + 1;
     if (top >= rounds)
         gr_bin_return(class, rounds, gr_reclaim_close_up(rounds, (unsigned)(top + 1 - rounds)), "free");
-    gr_magazine_free(m);
+    gr_magazine_free(home, m);
 }
 
 void gr_salvage(struct cache *dead) {
@@ -34,8 +34,8 @@ void gr_salvage(struct cache *dead) {
         struct magazine *loaded = o->loaded, *spare = o->spare;
         GR_COMMIT(&o->loaded, NULL);
         GR_COMMIT(&o->spare, NULL);
-        salvage_magazine(class, loaded, loaded ? dead->top[class] : NULL, o->bottom);
-        salvage_magazine(class, spare, spare ? spare->slot + spare->count : NULL, 0);
+        salvage_magazine(dead->index, class, loaded, loaded ? dead->top[class] : NULL, o->bottom);
+        salvage_magazine(dead->index, class, spare, spare ? spare->slot + spare->count : NULL, 0);
         *o = (struct own){.loaded = NULL};
         gr_cache_release_delay(dead, class);
     }

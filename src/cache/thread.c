@@ -19,7 +19,8 @@ GR_TLS volatile int gr_inside;
 GR_TLS int32_t gr_until_guarded;
 
 GR_SPARSE static struct ref chunks[META_CHUNKS];
-static struct meta_pool caches = META_POOL(CACHE_BYTES, chunks);
+static struct stack buried;
+static struct meta_pool caches = META_POOL(CACHE_BYTES, chunks, &buried, 0);
 static struct word alive, born;
 static struct word living; /* threads with a cache, in this process: alive, but for those that a fork has lost */
 
@@ -30,7 +31,7 @@ uint64_t gr_threads_born(void) { return word_peek(&born); }
 void gr_thread_bury(struct cache *c) {
     half_store_relaxed(&c->state, CACHE_UNUSED);
     cache_leave_owner(c);
-    gr_meta_give(&caches, c->index);
+    gr_meta_give(&caches, 0, c->index);
 }
 
 static void retire(struct cache *c) {
@@ -67,11 +68,11 @@ static void depart(void *arg) {
 /* A record from the pool, entered. One that is claimed, by a taker who saw its last thread and has yet to notice, is left there:
  * he may be stopped for ever. */
 static struct cache *take_record(void) {
-    uint32_t index = gr_meta_take(&caches);
+    uint32_t index = gr_meta_take(&caches, 0);
     struct cache *c = index ? meta_at(&caches, index) : NULL;
     if (c && !cache_enter_owner(c)) {
         c = take_record();
-        gr_meta_give(&caches, index);
+        gr_meta_give(&caches, 0, index);
     } else if (c) {
         c->index = index;
     }

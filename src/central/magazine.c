@@ -4,11 +4,13 @@
 #include "base/check.h"
 
 GR_SPARSE static struct ref chunks[MAGAZINE_KINDS][META_CHUNKS];
+/* A line for each home: any thread writes. */
+GR_SPARSE static struct { GR_LINE struct stack of_kind[MAGAZINE_KINDS]; } unused[HEADS];
 static struct meta_pool pools[MAGAZINE_KINDS] = {
-    META_POOL(128, chunks[0]),
-    META_POOL(192, chunks[1]),
-    META_POOL(576, chunks[2]),
-    META_POOL(2048, chunks[3]),
+    META_POOL(128, chunks[0], &unused[0].of_kind[0], sizeof *unused),
+    META_POOL(192, chunks[1], &unused[0].of_kind[1], sizeof *unused),
+    META_POOL(576, chunks[2], &unused[0].of_kind[2], sizeof *unused),
+    META_POOL(2048, chunks[3], &unused[0].of_kind[3], sizeof *unused),
 };
 
 /* Rounds of a kind: slots less the bottom and the full mark. */
@@ -29,9 +31,9 @@ unsigned gr_magazine_kind(unsigned rounds) {
     return kind;
 }
 
-struct magazine *gr_magazine_new(unsigned rounds) {
+struct magazine *gr_magazine_new(unsigned home, unsigned rounds) {
     unsigned kind = gr_magazine_kind(rounds);
-    uint32_t index = gr_meta_take(&pools[kind]);
+    uint32_t index = gr_meta_take(&pools[kind], home);
     if (!index || index > STACK_INDEX_MASK >> 2)
         return NULL;
     struct magazine *m = meta_at(&pools[kind], index);
@@ -48,4 +50,4 @@ void gr_magazine_renew(struct magazine *m, unsigned rounds) {
     m->slot[rounds + 1] = MAGAZINE_FULL;
 }
 
-void gr_magazine_free(struct magazine *m) { gr_meta_give(&pools[m->id & 3], m->id >> 2); }
+void gr_magazine_free(unsigned home, struct magazine *m) { gr_meta_give(&pools[m->id & 3], home, m->id >> 2); }

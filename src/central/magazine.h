@@ -38,9 +38,9 @@ struct magazine *gr_magazine_at(uint32_t id);
 /* The least kind for so many rounds, at most the largest kind's. */
 unsigned gr_magazine_kind(unsigned rounds);
 
-/* An empty magazine for `rounds` blocks. NULL without memory. */
-struct magazine *gr_magazine_new(unsigned rounds);
-void gr_magazine_free(struct magazine *m);
+/* An empty magazine for `rounds` blocks. NULL without memory. `home`: see `base/stack.h`. */
+struct magazine *gr_magazine_new(unsigned home, unsigned rounds);
+void gr_magazine_free(unsigned home, struct magazine *m);
 
 /* The same, of a magazine that its holder has emptied: it will hold `rounds` blocks, at most its kind's. */
 void gr_magazine_renew(struct magazine *m, unsigned rounds);

@@ -26,8 +26,20 @@ static bool chunk_is_mapped(struct meta_pool *pool, uint32_t index) {
     return true;
 }
 
-uint32_t gr_meta_take(struct meta_pool *pool) {
-    uint32_t index = stack_pop(&pool->unused, link_of, pool);
+static struct stack *unused_of(struct meta_pool *pool, unsigned head) {
+    return (struct stack *)((char *)pool->unused + (size_t)head * pool->stride);
+}
+
+static uint32_t take_unused(struct meta_pool *pool, unsigned home) {
+    uint32_t index;
+    FOR_HEADS (head, half_load_relaxed(&pool->used), home)
+        if ((index = stack_pop(unused_of(pool, head), link_of, pool)) != 0)
+            return index;
+    return 0;
+}
+
+uint32_t gr_meta_take(struct meta_pool *pool, unsigned home) {
+    uint32_t index = take_unused(pool, home);
     if (index)
         return index;
     uint32_t next = half_load_relaxed(&pool->fresh);
@@ -39,7 +51,10 @@ uint32_t gr_meta_take(struct meta_pool *pool) {
     return index;
 }
 
-void gr_meta_give(struct meta_pool *pool, uint32_t index) { stack_push(&pool->unused, index, link_of, pool); }
+void gr_meta_give(struct meta_pool *pool, unsigned home, uint32_t index) {
+    spread_mark(&pool->used, home % HEADS);
+    stack_push(unused_of(pool, home % HEADS), index, link_of, pool);
+}
 
 uint32_t gr_meta_count(const struct meta_pool *pool) {
     uint32_t next = half_load_acquire(&pool->fresh); /* [acquire chunk-born] */

@@ -1,7 +1,7 @@
 /* page/meta.h -- type-stable memory for our records.
  *
- * PURPOSE     Records of one size, numbered from 1, found by number in two loads. Unused ones wait on a lock-free stack;
- *             fresh ones are cut from chunks in order of their numbers, so that only what is used is touched.
+ * PURPOSE     Records of one size, numbered from 1, found by number in two loads. Unused ones wait on lock-free stacks, spread
+ *             by their givers' homes (`base/stack.h`); fresh ones are cut from chunks in order of their numbers, so that only what is used is touched.
  *
  * OWNS        The chunks, mapped by the system wherever it likes and never unmapped: no distance from a block to a
  *             record is fixed.
@@ -27,20 +27,26 @@ struct meta_pool {
     /* constant */
     uint32_t record_bytes;
     uint32_t per_chunk;
-    struct ref *further; /* chunks, but the first */
+    struct ref *further;  /* chunks, but the first */
+    struct stack *unused; /* the first of the stacks, one for each home, */
+    uint32_t stride;      /* so many bytes apart */
     /* any thread writes */
-    GR_LINE struct stack unused;
-    struct half fresh; /* the next number never handed out, 0 before the first */
-    struct ref first;  /* chunk: beside what every take touches, so that a small program touches no table */
+    GR_LINE struct half fresh; /* the next number never handed out, 0 before the first */
+    struct half used;          /* a bit for each of `unused` that was ever given to */
+    struct ref first;          /* chunk: here, so that a small program touches no table */
 };
 
-/* A pool and its table of META_CHUNKS chunks, static memory of the caller's. */
-#define META_POOL(bytes, table)                                                                                        \
-    { .record_bytes = (bytes), .per_chunk = META_CHUNK_BYTES / (bytes), .further = (table) }
+/* A pool, its table of META_CHUNKS chunks, and its stacks, static memory of the caller's. With a single stack every home is 0. */
+#define META_POOL(bytes, table, first_stack, stack_stride)                                                             \
+    {                                                                                                                  \
+        .record_bytes = (bytes), .per_chunk = META_CHUNK_BYTES / (bytes), .further = (table), .unused = (first_stack), \
+        .stride = (stack_stride)                                                                                       \
+    }
 
-/* A record's number, or 0 without memory. The record is as its last holder left it, or zero. */
-uint32_t gr_meta_take(struct meta_pool *pool);
-void gr_meta_give(struct meta_pool *pool, uint32_t index);
+/* A record's number, or 0 without memory: one that was given at the same home, or elsewhere, or a fresh one. The record is as
+ * its last holder left it, or zero. */
+uint32_t gr_meta_take(struct meta_pool *pool, unsigned home);
+void gr_meta_give(struct meta_pool *pool, unsigned home, uint32_t index);
 
 /* How many numbers were ever handed out: the highest number in use is at most this. */
 uint32_t gr_meta_count(const struct meta_pool *pool);
