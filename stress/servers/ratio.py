@@ -13,7 +13,8 @@ import harness
 from harness import Allocator, Failure, Run
 
 
-LEGEND = """{names} in turn, {rounds} rounds. Medians; spread is (max - min) / median.
+LEGEND = """{names} in turn, {rounds} rounds, every second one backwards. Medians; spread is (max - min) / median.
+Ratios are of the two runs of one round, which the machine's moods strike alike; (middle half) of those ratios.
 speed   rate over glibc's: more is better
 cpu     CPU seconds for the same work over glibc's: less is better
 memory  peak over glibc's: less is better. Peak is VmHWM; of several processes, the anonymous memory of all
@@ -63,7 +64,7 @@ def measure_program(name, module, top, tools, allocators, rounds, limit, bounded
     rows, failures = {}, {}
     try:
         for number in range(rounds + 1):
-            for allocator in allocators:
+            for allocator in allocators[:: -1 if number % 2 else 1]:
                 if allocator.name in failures:
                     continue
                 measuring = "plain" if number else "witnessed"
@@ -94,9 +95,24 @@ def spread(samples, field):
     return (max(values) - min(values)) / statistics.median(values)
 
 
-def line(row, name, rate, unit, rate_spread, speed, cpu, cpu_spread, peak, memory):
+def ratios(samples, base, field):
+    """Of each round, in order."""
+    return [getattr(one, field) / getattr(other, field) for one, other in zip(samples, base)]
+
+
+def ratio(samples, base, field):
+    return statistics.median(ratios(samples, base, field))
+
+
+def middle_half(samples, base, field):
+    found = sorted(ratios(samples, base, field))
+    low, high = (found[round((len(found) - 1) * part)] for part in (0.25, 0.75))
+    return f"({low:.2f}-{high:.2f})"
+
+
+def line(row, name, rate, unit, rate_spread, speed, speed_half, cpu, cpu_half, peak, memory):
     print(
-        f"{row:<16} {name:<12} {rate:>9} {unit:<6} {rate_spread:>6} {speed:>6} {cpu:>6} {cpu_spread:>6} "
+        f"{row:<16} {name:<12} {rate:>9} {unit:<6} {rate_spread:>6} {speed:>6} {speed_half:<11} {cpu:>6} {cpu_half:<11} "
         f"{peak:>8} {memory:>6}".rstrip(),
         flush=True,
     )
@@ -106,8 +122,7 @@ def print_row(row, by_allocator, base):
     """One line for each allocator: its medians, and their ratios to the base's."""
     for name, samples in by_allocator.items():
         speed, cpu, memory = (
-            f"{median(samples, field) / median(by_allocator[base], field):.3f}"
-            for field in ("rate", "cpu", "peak")
+            f"{ratio(samples, by_allocator[base], field):.3f}" for field in ("rate", "cpu", "peak")
         )
         rate = median(samples, "rate")
         digits = 3 if rate < 10 else 1 if rate < 1000 else 0
@@ -118,27 +133,24 @@ def print_row(row, by_allocator, base):
             samples[0].unit + "/s",
             f"{spread(samples, 'rate'):.1%}",
             speed,
+            middle_half(samples, by_allocator[base], "rate"),
             cpu,
-            f"{spread(samples, 'cpu'):.1%}",
+            middle_half(samples, by_allocator[base], "cpu"),
             f"{median(samples, 'peak') / 1024:.1f}",
             memory,
         )
 
 
 def geometric_mean(rows, name, base, field):
-    ratios = [
-        median(one[name], field) / median(one[base], field)
-        for one in rows.values()
-        if name in one and base in one
-    ]
-    return statistics.geometric_mean(ratios) if ratios else float("nan")
+    found = [ratio(one[name], one[base], field) for one in rows.values() if name in one and base in one]
+    return statistics.geometric_mean(found) if found else float("nan")
 
 
 def measure_all(chosen, top, tools, allocator, peers, options, bounded):
     base = glibc()
     allocators = [base, allocator, *peers]
     print(LEGEND.format(rounds=options.rounds, names=", ".join(one.name for one in allocators)))
-    line("row", "allocator", "rate", "unit", "spread", "speed", "cpu", "spread", "peak MiB", "memory")
+    line("row", "allocator", "rate", "unit", "spread", "speed", "", "cpu", "", "peak MiB", "memory")
     rows, failed = {}, 0
     for name, module in chosen.items():
         lacking = [need for need in module.NEEDS if not harness.which(need)]
@@ -163,7 +175,7 @@ def measure_all(chosen, top, tools, allocator, peers, options, bounded):
         speed, cpu, memory = (
             f"{geometric_mean(rows, one.name, base.name, field):.3f}" for field in ("rate", "cpu", "peak")
         )
-        line("geometric mean", one.name, "", "", "", speed, cpu, "", "", memory)
+        line("geometric mean", one.name, "", "", "", speed, "", cpu, "", "", memory)
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(
