@@ -6,19 +6,35 @@
 #include "granary.h"
 #include "os/os.h"
 
-/* align is a power of two. */
-static void *alloc_aligned(size_t align, size_t n) {
+/* A block that lies ready in the thread's cache, or NULL; errno stays. align is a power of two. */
+GR_INLINE void *aligned_hit(size_t align, size_t n) {
+    unsigned class = HARDENED ? 0 : gr_class_of_aligned(n, align);
+    return class ? cache_pop_owner(gr_self, cache_class_here(gr_self, class)) : NULL;
+}
+
+GR_NOINLINE static void *aligned_missed(size_t align, size_t n) {
     if (align <= MIN_ALIGN)
         return api_malloc(n);
     if (HARDENED)
         return gr_hardened_aligned(n, align);
     unsigned class = gr_class_of_aligned(n, align);
-    if (!class)
-        return gr_alloc_large(n ? n : 1, align, false);
-    struct cache *self = gr_self;
-    class = cache_class_here(self, class);
-    void *p = cache_pop_owner(self, class);
-    return GR_LIKELY(p != NULL) ? p : alloc_class_missed(class, n, align);
+    return class ? alloc_class_missed(cache_class_here(gr_self, class), n, align) : gr_alloc_large(n ? n : 1, align, false);
+}
+
+GR_INLINE void *alloc_aligned(size_t align, size_t n) {
+    void *p = aligned_hit(align, n);
+    return GR_LIKELY(p != NULL) ? p : aligned_missed(align, n);
+}
+
+GR_NOINLINE static int posix_missed(void **out, size_t alignment, size_t size) {
+    int saved = errno;
+    GR_KEEP_FRAME();
+    void *p = aligned_missed(alignment, size);
+    errno = saved;
+    if (!p)
+        return ENOMEM;
+    *out = p;
+    return 0;
 }
 
 void *granary_aligned_alloc(size_t alignment, size_t size) {
@@ -32,12 +48,9 @@ void *granary_aligned_alloc(size_t alignment, size_t size) {
 int granary_posix_memalign(void **out, size_t alignment, size_t size) {
     if (!is_power_of_two(alignment) || alignment % sizeof(void *))
         return EINVAL;
-    int saved = errno;
-    GR_KEEP_FRAME();
-    void *p = alloc_aligned(alignment, size);
-    errno = saved;
-    if (!p)
-        return ENOMEM;
+    void *p = aligned_hit(alignment, size);
+    if (GR_UNLIKELY(p == NULL))
+        return posix_missed(out, alignment, size);
     *out = p;
     return 0;
 }

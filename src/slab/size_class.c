@@ -50,8 +50,8 @@ unsigned gr_class_of(size_t n) {
 unsigned gr_class_of_aligned(size_t n, size_t align) {
     if (n > SMALL_MAX_BYTES || align > GRANULE_BYTES)
         return 0;
-    for (unsigned class = gr_class_of(max_size(n, align)); class <= SIZE_CLASSES; class ++)
-        if (!(gr_classes[class].bytes & (align - 1)))
-            return class;
-    return 0;
+    unsigned class = gr_class_of(round_up(n ? n : 1, align)); /* no lower one is a multiple */
+    while (gr_classes[class].bytes & (align - 1))
+        class ++; /* the largest is one of every alignment */
+    return class;
 }
