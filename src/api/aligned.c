@@ -8,8 +8,7 @@
 
 /* A block that lies ready in the thread's cache, or NULL; errno stays. align is a power of two. */
 GR_INLINE void *aligned_hit(size_t align, size_t n) {
-    unsigned class = HARDENED ? 0 : gr_class_of_aligned(n, align);
-    return class ? cache_pop_owner(gr_self, cache_class_here(gr_self, class)) : NULL;
+    return !HARDENED && aligned_fits(n, align) ? api_pop(aligned_bytes(n, align)) : NULL;
 }
 
 GR_NOINLINE static void *aligned_missed(size_t align, size_t n) {
@@ -18,10 +17,12 @@ GR_NOINLINE static void *aligned_missed(size_t align, size_t n) {
     if (HARDENED)
         return gr_hardened_aligned(n, align);
     unsigned class = gr_class_of_aligned(n, align);
-    return class ? alloc_class_missed(cache_class_here(gr_self, class), n, align) : gr_alloc_large(n ? n : 1, align, false);
+    return class ? alloc_class_missed(cache_class_here(gr_self, class), n, align)
+                 : gr_alloc_large(n ? n : 1, align, false);
 }
 
-GR_INLINE void *alloc_aligned(size_t align, size_t n) {
+/* The hit once more for all but the two calls that programs make most: code that any program runs is kept small. */
+GR_NOINLINE static void *alloc_aligned(size_t align, size_t n) {
     void *p = aligned_hit(align, n);
     return GR_LIKELY(p != NULL) ? p : aligned_missed(align, n);
 }
@@ -42,7 +43,8 @@ void *granary_aligned_alloc(size_t alignment, size_t size) {
         errno = EINVAL;
         return NULL;
     }
-    return alloc_aligned(alignment, size);
+    void *p = aligned_hit(alignment, size);
+    return GR_LIKELY(p != NULL) ? p : aligned_missed(alignment, size);
 }
 
 int granary_posix_memalign(void **out, size_t alignment, size_t size) {

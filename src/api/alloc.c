@@ -1,8 +1,7 @@
 /* api/alloc.c -- start here: malloc, calloc, free and the map of what they do.
  *
- *   malloc(n)   n <= 32 KiB   pop from the class's magazine          cache/cache.h
+ *   malloc(n)   n <= 256 KiB  pop from the class's magazine          cache/cache.h
  *               empty         spare, depot, slabs                    cache/cache.c, central/depot.c, central/bin.c
- *               <= 256 KiB    the same, by way of gr_malloc_slow
  *               <= 64 MiB     a run of granules                      page/large.c
  *               above         a mapping of its own                   page/huge.c
  *   free(p)     the page map's byte: a class -> push on its magazine; full -> spare, depot, bitmaps; large -> the run;
@@ -213,13 +212,7 @@ void *gr_alloc_class_slow(unsigned class) {
 void *gr_malloc_slow(size_t n) {
     if (GR_UNLIKELY(n > SMALL_MAX_BYTES))
         return gr_alloc_large(n, 1, false);
-    unsigned class = gr_class_of(n);
-    if (n > STEPPED_MAX_BYTES) {
-        void *p = cache_pop_owner(gr_self, class);
-        if (p)
-            return p;
-    }
-    return alloc_class_missed(class, n, 1);
+    return alloc_class_missed(gr_class_of(n), n, 1);
 }
 
 GR_NOINLINE static void *calloc_slow(size_t n) {

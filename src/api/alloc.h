@@ -50,21 +50,21 @@ void gr_free_sized_slow(void *p, size_t n, size_t align, const char *call);
 /* The one place where a fast path's free ends up. */
 void gr_free_checked(void *p, const char *call);
 
-/* The class of a request by table; 0, whose magazine is empty and full, above STEPPED_MAX_BYTES. */
+/* The class of a request by table; 0, whose magazine is empty and full, above SIZED_MAX_BYTES. */
 GR_INLINE size_t class_by_table(const struct cache *self, size_t n) {
     if (GR_LIKELY(n <= LINEAR_MAX_BYTES))
         return self->class_by_16[(n + 15) / 16];
-    return GR_LIKELY(n <= STEPPED_MAX_BYTES) ? gr_class_by_128[(n + 127) / 128] : 0;
+    return GR_LIKELY(n <= SIZED_MAX_BYTES) ? gr_class_by_128[(n + 127) / 128] : 0;
 }
 
-/* NULL: the magazine is empty, or the request is not by table. */
+/* NULL: the magazine is empty, or n is above SMALL_MAX_BYTES. */
 GR_INLINE void *api_pop(size_t n) {
     if (HARDENED)
         return gr_hardened_malloc(n);
     struct cache *self = gr_self;
     if (GR_LIKELY(n <= LINEAR_MAX_BYTES)) /* a pop for each table: no class to keep beside the top */
         return cache_pop_owner(self, self->class_by_16[(n + 15) / 16]);
-    return GR_LIKELY(n <= STEPPED_MAX_BYTES) ? cache_pop_owner(self, gr_class_by_128[(n + 127) / 128]) : NULL;
+    return GR_LIKELY(n <= SMALL_MAX_BYTES) ? cache_pop_owner(self, gr_class_by_128[(n + 127) / 128]) : NULL;
 }
 
 GR_INLINE void *api_malloc(size_t n) {

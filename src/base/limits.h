@@ -45,8 +45,8 @@ enum {
     CLASS_LARGE = CLASSES + 1,                               /* first granule of a large run */
     CLASS_INSIDE = CLASSES + 2,                              /* any further granule of one */
     CLASS_SLOTS = CLASSES + 3,
-    LINEAR_MAX_BYTES = 1024,       /* up to here a table of 16-byte steps gives the class */
-    STEPPED_MAX_BYTES = 32 * 1024, /* up to here a table of 128-byte steps does */
+    LINEAR_MAX_BYTES = 1024,     /* up to here a table of 16-byte steps gives the class, above one of 128-byte steps */
+    SIZED_MAX_BYTES = 32 * 1024, /* up to here sized frees do not look at the page map */
 
     GUARD_BYTES = 4096,            /* without access, at the end of each slab; where a page is larger there are none */
     SEAL_BYTES = HARDENED ? 8 : 0, /* at the end of each block of a slab; see `slab/seal.h` */

@@ -10,7 +10,7 @@
 #define CAPACITY(size) ((GRANULES(size) * GRANULE_BYTES - (HARDENED ? GUARD_BYTES : 0)) / (size))
 
 /* A magazine holds MAGAZINE_BYTES of blocks, between 2 and the largest kind's rounds. */
-enum { MAGAZINE_BYTES = 64 * 1024, MAGAZINE_ROUNDS = 252 };
+enum { MAGAZINE_BYTES = 256 * 1024, MAGAZINE_ROUNDS = 252 };
 #define ROUNDS(size)                                                                                                   \
     (MAGAZINE_BYTES / (size) > MAGAZINE_ROUNDS ? MAGAZINE_ROUNDS                                                       \
      : MAGAZINE_BYTES / (size) < 2             ? 2                                                                     \
@@ -38,20 +38,16 @@ const struct size_class gr_classes[CLASS_SLOTS] = {
 #define STEP(d, j) [((8 + (j)) << (d)) + 1 ...(8 + (j) + 1) << (d)] = LINEAR_CLASSES + 8 * (d) + (j) + 1
 #define STEPS(d)   STEP(d, 0), STEP(d, 1), STEP(d, 2), STEP(d, 3), STEP(d, 4), STEP(d, 5), STEP(d, 6), STEP(d, 7)
 
-const uint8_t gr_class_by_128[STEPPED_MAX_BYTES / 128 + 1] = {STEPS(0), STEPS(1), STEPS(2), STEPS(3), STEPS(4)};
+const uint8_t gr_class_by_128[SMALL_MAX_BYTES / 128 + 1] = {STEPS(0), STEPS(1), STEPS(2), STEPS(3),
+                                                            STEPS(4), STEPS(5), STEPS(6), STEPS(7)};
 
 static const uint8_t by_16[CLASS_BY_16_ENTRIES] = CLASS_BY_16;
 
 unsigned gr_class_of(size_t n) {
     ASSERT(n <= SMALL_MAX_BYTES);
-    return n <= LINEAR_MAX_BYTES ? by_16[(n + 15) / 16] : class_of_stepped(n);
+    return n <= LINEAR_MAX_BYTES ? by_16[(n + 15) / 16] : gr_class_by_128[(n + 127) / 128];
 }
 
 unsigned gr_class_of_aligned(size_t n, size_t align) {
-    if (n > SMALL_MAX_BYTES || align > GRANULE_BYTES)
-        return 0;
-    unsigned class = gr_class_of(round_up(n ? n : 1, align)); /* no lower one is a multiple */
-    while (gr_classes[class].bytes & (align - 1))
-        class ++; /* the largest is one of every alignment */
-    return class;
+    return aligned_fits(n, align) ? gr_class_of(aligned_bytes(n, align)) : 0;
 }

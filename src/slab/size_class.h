@@ -27,7 +27,7 @@ struct size_class {
 
 /* Of 0 bytes for what is no small class. */
 extern GR_HIDDEN const struct size_class gr_classes[CLASS_SLOTS];
-extern GR_HIDDEN const uint8_t gr_class_by_128[STEPPED_MAX_BYTES / 128 + 1];
+extern GR_HIDDEN const uint8_t gr_class_by_128[SMALL_MAX_BYTES / 128 + 1];
 
 /* The table for 16-byte steps, as an initializer: each cache has a copy beside its magazines. */
 #define CLASS_BY_16                                                                                                    \
@@ -40,12 +40,6 @@ enum { CLASS_BY_16_ENTRIES = LINEAR_MAX_BYTES / 16 + 1 };
 
 GR_INLINE size_t class_bytes(unsigned class) { return gr_classes[class].bytes; }
 
-/* LINEAR_MAX_BYTES < n <= SMALL_MAX_BYTES */
-GR_INLINE unsigned class_of_stepped(size_t n) {
-    unsigned doubling = bits_highest(n - 1);
-    return LINEAR_CLASSES + (doubling - 10) * 8 + ((unsigned)((n - 1) >> (doubling - 3)) & 7) + 1;
-}
-
 /* The least block takes its own cache line only from 64 bytes on. A block below it that another thread frees must not be
  * handed out there: its neighbours in the line are written by their user. So the sizes below have a class for each shard; a
  * thread allocates in its shard alone, and frees into any. */
@@ -56,6 +50,13 @@ enum { SHARDED_MAX_BYTES = SHARDED_CLASSES * 16 };
 
 /* n <= SMALL_MAX_BYTES; of shard 0. */
 unsigned gr_class_of(size_t n);
+
+/* Does a class serve n bytes aligned to `align`, a power of two? */
+GR_INLINE bool aligned_fits(size_t n, size_t align) { return n <= SMALL_MAX_BYTES && align <= GRANULE_BYTES; }
+
+/* Blocks of the class of so many bytes are aligned to `align`, a power of two: sizes of a doubling are multiples of an eighth of it, so that
+ * a multiple of less is among them, and one of more is a class itself. One does. */
+GR_INLINE size_t aligned_bytes(size_t n, size_t align) { return round_up(n + !n, align); }
 
 /* The class for n bytes aligned to `align`, a power of two; 0: no class serves it. */
 unsigned gr_class_of_aligned(size_t n, size_t align);
