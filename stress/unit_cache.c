@@ -157,7 +157,7 @@ static void cache_refill_grows_by_misses(void **state) {
     static void *held[100000];
     for (unsigned class = 1; class <= CLASSES; class += 7) {
         unsigned before = 0, n = 0, misses = 0;
-        while (n < COUNT_OF(held) && self->own[class].rounds < gr_classes[class].rounds && misses < 20) {
+        while (n < COUNT_OF(held) && self->own[class].rounds < gr_classes[class].rounds && misses < 60) {
             held[n++] = take(class);
             must(held[n - 1] && page_class_of(held[n - 1]) == class);
             if (self->own[class].rounds != before) {
@@ -165,7 +165,7 @@ static void cache_refill_grows_by_misses(void **state) {
                 before = self->own[class].rounds;
                 misses++;
             }
-            if (self->rounds_bytes >= gr_cache_budget())
+            if (self->rounds_bytes >= gr_cache_budget(false))
                 break;
         }
         invariants_hold();
@@ -174,6 +174,49 @@ static void cache_refill_grows_by_misses(void **state) {
         invariants_hold();
         gr_cache_flush(self, false);
     }
+}
+
+/* A thread that takes five blocks of a class and frees none has claimed a few more, not a magazine; one that frees them as well
+ * has whole magazines. */
+static void cache_claims_little_at_first(void **state) {
+    (void)state;
+    enum { CLASS = 32, MANY = 2000 }; /* 1 KiB */
+    static void *held[MANY];
+    for (unsigned n = 1; n <= 60; n++) {
+        held[n - 1] = take(CLASS);
+        unsigned claimed = self->own[CLASS].claimed;
+        assert_true(claimed >= n && claimed <= n + n / 2 + 1);
+    }
+    assert_true(self->own[CLASS].rounds < gr_classes[CLASS].rounds);
+    for (unsigned n = 60; n < MANY; n++)
+        held[n] = take(CLASS);
+    assert_int_equal(self->own[CLASS].rounds, gr_classes[CLASS].rounds);
+    for (unsigned n = 0; n < MANY; n++)
+        give(CLASS, held[n]);
+    assert_true(self->own[CLASS].overflowed);
+    gr_cache_flush(self, false);
+    assert_int_equal(self->own[CLASS].claimed, 0);
+}
+
+/* What a thread holds of the least sizes is claimed from a slab of its own when it uses many, else from those of all. */
+static void cache_holds_a_slab_of_what_it_uses_much(void **state) {
+    (void)state;
+    enum { CLASS = 4, MANY = 300 };
+    void *held[MANY];
+    held[0] = take(CLASS);
+    assert_int_equal(self->held[CLASS].slab, 0);
+    for (unsigned n = 1; n < MANY; n++)
+        held[n] = take(CLASS);
+    assert_int_not_equal(self->held[CLASS].slab, 0);
+    for (unsigned n = 0; n < MANY; n++)
+        give(CLASS, held[n]);
+}
+
+static void cache_budget_is_larger_for_what_swings(void **state) {
+    (void)state;
+    gr_options_parse("thread_cache:1024G,total_cache:1024G", "test: ");
+    assert_true(gr_cache_budget(true) > gr_cache_budget(false));
+    gr_options_parse("thread_cache:8M,total_cache:64M", "test: ");
 }
 
 static void cache_refill_from_the_spare_then_the_depot_then_slabs(void **state) {
@@ -299,28 +342,28 @@ static void cache_budget_is_shared_by_the_threads(void **state) {
     enum { THREADS = 20 };
     pthread_t threads[THREADS];
     pthread_barrier_t barrier;
-    uint64_t alone = gr_cache_budget(), alive = gr_threads_alive();
+    uint64_t alone = gr_cache_budget(false), alive = gr_threads_alive();
     pthread_barrier_init(&barrier, NULL, THREADS + 1);
     for (unsigned i = 0; i < THREADS; i++)
         must(pthread_create(&threads[i], NULL, idle_thread, &barrier) == 0);
     pthread_barrier_wait(&barrier);
     assert_int_equal(gr_threads_alive(), alive + THREADS);
-    assert_true(gr_cache_budget() < alone);
+    assert_true(gr_cache_budget(false) < alone);
     pthread_barrier_wait(&barrier);
     for (unsigned i = 0; i < THREADS; i++)
         must(pthread_join(threads[i], NULL) == 0);
     pthread_barrier_destroy(&barrier);
     assert_int_equal(gr_threads_alive(), alive);
-    assert_int_equal(gr_cache_budget(), alone);
+    assert_int_equal(gr_cache_budget(false), alone);
     gr_options_parse("thread_cache:100k", "test: ");
-    assert_true(gr_cache_budget() <= 100 * KIB);
+    assert_true(gr_cache_budget(false) <= 100 * KIB);
     gr_options_parse("thread_cache:0", "test: ");
-    uint64_t least = gr_cache_budget();
+    uint64_t least = gr_cache_budget(false);
     assert_true(least > 0);
-    gr_options_parse("thread_cache:2M,total_cache:0", "test: ");
-    assert_int_equal(gr_cache_budget(), least);
+    gr_options_parse("thread_cache:8M,total_cache:0", "test: ");
+    assert_int_equal(gr_cache_budget(false), least);
     gr_options_parse("total_cache:64M", "test: ");
-    assert_int_equal(gr_cache_budget(), alone);
+    assert_int_equal(gr_cache_budget(false), alone);
 }
 
 /* Beyond the budget no class grows; each may have its first magazine. */
@@ -335,11 +378,11 @@ static void cache_grows_within_the_budget(void **state) {
     for (unsigned class = 1; class <= CLASSES; class += 3)
         firsts += max_size(8 * class_bytes(class), 8 * KIB);
     invariants_hold();
-    assert_true(self->rounds_bytes <= gr_cache_budget() + firsts);
+    assert_true(self->rounds_bytes <= gr_cache_budget(true) + firsts);
     for (unsigned i = 0; i < COUNT_OF(held[0]); i++)
         for (unsigned class = 1; class <= CLASSES; class += 3)
             give(class, held[class][i]);
-    gr_options_parse("thread_cache:2M", "test: ");
+    gr_options_parse("thread_cache:8M", "test: ");
 }
 
 static void cache_beyond_the_budget_has_one_magazine_until_it_needs_two(void **state) {
@@ -362,7 +405,7 @@ static void cache_beyond_the_budget_has_one_magazine_until_it_needs_two(void **s
     for (unsigned other = 1; other <= CLASSES; other += other == class - 1 ? 2 : 1)
         for (unsigned i = 0; i < FULL; i++)
             give(other, held[other][i]);
-    gr_options_parse("thread_cache:2M", "test: ");
+    gr_options_parse("thread_cache:8M", "test: ");
 }
 
 static void cache_tick_empties_what_is_idle(void **state) {
@@ -447,6 +490,9 @@ int main(void) {
         TEST(cache_flush_keeps_full_magazines_for_others),
         TEST(cache_clean_block_reads_as_zero),
         TEST(cache_direct_calls_hold_nothing_back),
+        TEST(cache_claims_little_at_first),
+        TEST(cache_holds_a_slab_of_what_it_uses_much),
+        TEST(cache_budget_is_larger_for_what_swings),
         TEST(cache_budget_is_shared_by_the_threads),
         TEST(cache_grows_within_the_budget),
         TEST(cache_beyond_the_budget_has_one_magazine_until_it_needs_two),

@@ -7,7 +7,7 @@ const char *granary_conf = NULL; /* the symbol that a program may define */
 
 static const uint64_t defaults[OPTION_COUNT] = {
     [OPTION_PURGE_MS] = 1000,
-    [OPTION_THREAD_CACHE] = 2 << 20,
+    [OPTION_THREAD_CACHE] = 8 << 20,
     [OPTION_TOTAL_CACHE] = 64 << 20,
     [OPTION_THP] = THP_AUTO,
     [OPTION_HOUSEKEEPING] = 1,

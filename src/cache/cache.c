@@ -1,23 +1,31 @@
 /* cache/cache.c -- see `cache/cache.h`. */
 #include "cache/cache.h"
 
+#include <limits.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "cache/thread.h"
 #include "central/depot.h"
 #include "os/options.h"
+#include "page/limit.h"
 
 enum {
     FIRST_ROUNDS = HARDENED ? 16 : 8, /* at most, and FIRST_BYTES of blocks, but two; hardened: that draw among more */
     FIRST_BYTES = 8 * 1024,
+    CLAIM_BYTES = 2 * 1024,   /* a class's first claims, so many rounds at most */
+    CLAIM_PART = 2,           /* later ones: this part of what was claimed before */
+    CLAIMED_MOST = UINT8_MAX, /* who claimed so much has whole magazines */
     LEAST_BUDGET = 32 * 1024, /* of a thread, in bytes of blocks in one magazine per class */
-    LEAST_SHARE = 192 * 1024, /* of a thread in a small heap: of at least 4 threads, and of 8 MiB in all */
-    LEAST_TOTAL = 4 * LEAST_SHARE,
     SHARES_TOTAL = 8 * 1024 * 1024,
+    SHARES_LEAST = 4, /* threads' shares that there are at least */
     HOME_THREADS = 8, /* that begin at one stack of a depot */
-    HEAP_SHARE = 8,   /* all threads' budget is this part of the heap */
 };
+
+/* Of all threads' budgets: a thread's share in a small heap, to SHARES_TOTAL, and the part of a large one. The first is for classes
+ * that the thread only allocates or only frees, the other for those that swing: there twice the rounds are a quarter of the
+ * exchanges. */
+static const struct { uint32_t share, part; } budgets[2] = {{192 * 1024, 8}, {256 * 1024, 3}};
 
 /* Unused magazines of each kind that a thread keeps, for its next exchange: 4 KiB of each. */
 static const uint8_t keeps[MAGAZINE_KINDS] = {32, 20, 7, 2};
@@ -146,10 +154,10 @@ static void put_away(struct cache *self, unsigned class, struct magazine *m, boo
 
 /* ---- budgets ---- */
 
-uint64_t gr_cache_budget(void) {
+uint64_t gr_cache_budget(bool swings) {
     uint64_t threads = max_size(gr_threads_alive(), 1);
-    uint64_t shares = min_size(max_size(threads * LEAST_SHARE, LEAST_TOTAL), SHARES_TOTAL);
-    uint64_t total = max_size(gr_granules_mapped() * GRANULE_BYTES / HEAP_SHARE, shares);
+    uint64_t shares = min_size(max_size(threads, SHARES_LEAST) * budgets[swings].share, SHARES_TOTAL);
+    uint64_t total = max_size(limit_footprint() / budgets[swings].part, shares);
     uint64_t mine = min_size(total, option_get(OPTION_TOTAL_CACHE)) / threads;
     return max_size(min_size(mine, option_get(OPTION_THREAD_CACHE)), LEAST_BUDGET);
 }
@@ -187,6 +195,7 @@ static void empty_class(struct cache *self, unsigned class, bool keep_depot) {
     gr_cache_drop_reserve(self, class, keep_depot);
     self->rounds_bytes -= (uint64_t)o->rounds * class_bytes(class);
     o->rounds = 0;
+    o->claimed = 0;
     o->overflowed = false;
 }
 
@@ -200,10 +209,19 @@ static void empty_if_idle(struct cache *self, unsigned class) {
     o->seen = now;
 }
 
+/* The most that the next claim may be. A thread that allocates little leaves little that is claimed and not used: the pages of blocks
+ * above a few hundred bytes are others' too. One that frees the class as well uses all that it claims. */
+static unsigned claim_rounds(const struct own *o, unsigned class) {
+    if (HARDENED || o->overflowed || o->claimed == CLAIMED_MOST)
+        return UINT_MAX;
+    size_t first = max_size(min_size(CLAIM_BYTES / class_bytes(class), FIRST_ROUNDS), 2);
+    return (unsigned)max_size(first, o->claimed / CLAIM_PART);
+}
+
 /* A miss: the class's next magazine may hold twice as much, within the budget. True: its first one has to do, which is then not
  * joined by a second one before it has been full twice; else each of a thousand threads that allocate and free once would have
  * one of every class. */
-static bool grow_rounds(struct cache *self, unsigned class) {
+static bool grow_rounds(struct cache *self, unsigned class, bool swings) {
     struct own *o = &self->own[class];
     const struct size_class *k = &gr_classes[class];
     unsigned first = (unsigned)max_size(min_size(FIRST_BYTES / k->bytes, FIRST_ROUNDS), 2);
@@ -213,9 +231,9 @@ static bool grow_rounds(struct cache *self, unsigned class) {
     if (next == o->rounds)
         return false;
     uint64_t more = (uint64_t)(next - o->rounds) * k->bytes;
-    if (o->rounds && (gr_bin_is_sparse(class) || self->rounds_bytes + more > gr_cache_budget()))
+    if (o->rounds && (gr_bin_is_sparse(class) || self->rounds_bytes + more > gr_cache_budget(swings)))
         return o->rounds <= FIRST_ROUNDS; /* until other classes fall idle */
-    o->rounds = (uint16_t)next;
+    o->rounds = (uint8_t)next;
     self->rounds_bytes += more;
     return false;
 }
@@ -249,7 +267,8 @@ static void put_in_order(struct cache *self, void **from, unsigned n) {
 static unsigned claim(struct cache *self, unsigned class, void **out, unsigned want, bool *clean) {
     struct holding *h = holding_of(self, class);
     unsigned n = gr_bin_claim(h, class, out, want, clean);
-    if (h == &self->held[0])
+    if (h == &self->held[0] ||
+        self->own[class].rounds <= FIRST_ROUNDS) /* what claims little leaves the rest to others */
         gr_bin_release(h, class);
     return n;
 }
@@ -261,11 +280,12 @@ static void *refill_from_slabs(struct cache *self, unsigned class, bool *clean) 
     struct magazine *m = o->loaded;
     if (o->bottom)
         load(self, class, unload(self, class)); /* empty, from its own bottom on */
-    unsigned want = o->rounds < m->rounds ? o->rounds : m->rounds;
+    unsigned want = (unsigned)min_size(claim_rounds(o, class), min_size(o->rounds, m->rounds));
     unsigned n = claim(self, class, m->slot + 1, want, clean);
     if (!n)
         return NULL;
     put_in_order(self, m->slot + 1, n);
+    o->claimed = (uint8_t)min_size(o->claimed + n, CLAIMED_MOST);
     m->count = (uint16_t)n;
     load(self, class, m);
     return cache_pop_owner(self, class);
@@ -318,7 +338,8 @@ void *gr_cache_refill(struct cache *self, unsigned class, bool *clean) {
     if (GR_UNLIKELY(p != NULL)) /* the caller's own look came while the gate was claimed */
         return p;
     o->emptied = true;
-    grow_rounds(self, class);
+    if (!o->rounds || claim_rounds(o, class) >= o->rounds)
+        grow_rounds(self, class, o->overflowed);
     struct magazine *full = gr_depot_pop(home_of(self), class);
     if (full) {
         struct magazine *empty = unload(self, class);
@@ -348,7 +369,7 @@ void *gr_cache_clean_block(struct cache *self, unsigned class) {
 
 void gr_cache_overflow(struct cache *self, unsigned class, void *p) {
     struct own *o = &self->own[class];
-    bool one_does = grow_rounds(self, class) && !o->overflowed;
+    bool one_does = grow_rounds(self, class, o->emptied) && !o->overflowed;
     struct magazine *full = unload(self, class), *away = full, *empty = NULL;
     if (o->emptied && !one_does) {
         away = o->spare;

@@ -15,7 +15,7 @@
  *   detach-first  A magazine or slab is out of the cache before it is anywhere else: a forked child that finds this thread
  *                 dead at any instruction finds nothing twice.
  *
- * The map of exits. malloc: above STEPPED_MAX_BYTES, or the magazine is empty -> gr_malloc_slow. free: not in the region, or
+ * The map of exits. malloc: above SMALL_MAX_BYTES, or the magazine is empty -> gr_malloc_slow. free: not in the region, or
  * the magazine is full, or the block is the one freed last -> gr_free_slow.
  *
  * Who only frees a class keeps no full spare of it: what it fills goes to the depot at once, to those who allocate.
@@ -34,7 +34,8 @@ enum { HELD = 4 }; /* the least sizes keep their slab between claims; threads sh
 struct own {
     struct magazine *loaded;
     struct magazine *spare; /* full or empty, never between */
-    uint16_t rounds;        /* what the next magazine may hold; grows with misses */
+    uint8_t rounds;         /* what the next magazine may hold; grows with misses */
+    uint8_t claimed;        /* blocks from slabs since the class was last idle, CLAIMED_MOST at most */
     uint16_t seen;          /* low bits of top when its idleness was last asked */
     uint16_t bottom;        /* the loaded magazine's: its blocks are in the slots above */
     bool emptied;           /* malloc has emptied a magazine since free last filled one */
@@ -188,6 +189,6 @@ void *gr_direct_alloc(unsigned class);
 void gr_direct_free(unsigned class, void *p, const char *call);
 
 /* Bytes that one thread's loaded magazines may hold when they are full; from the options, the heap and the threads. */
-uint64_t gr_cache_budget(void);
+uint64_t gr_cache_budget(bool swings);
 
 #endif

@@ -401,7 +401,7 @@ void gr_bin_gather(unsigned class, unsigned most) {
     gr_bin_judge(class);
 }
 
-void gr_bin_judge(unsigned class) { half_store_relaxed(&bins[class].sparse, judge(class)); }
+GR_COLD void gr_bin_judge(unsigned class) { half_store_relaxed(&bins[class].sparse, judge(class)); }
 
 bool gr_bin_is_sparse(unsigned class) { return half_load_relaxed(&bins[class].sparse); }
 

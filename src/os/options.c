@@ -38,7 +38,7 @@ static const struct {
 /* Each is one word that says all: whoever reads it before or while the options are read has the default. */
 static struct word values[OPTION_COUNT] = {
     [OPTION_PURGE_MS] = {1000},
-    [OPTION_THREAD_CACHE] = {2 << 20},
+    [OPTION_THREAD_CACHE] = {8 << 20},
     [OPTION_TOTAL_CACHE] = {64 << 20},
     [OPTION_THP] = {THP_AUTO},
     [OPTION_HOUSEKEEPING] = {1},

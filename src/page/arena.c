@@ -551,7 +551,7 @@ static bool unmap_chunk(struct arena *a, size_t index, unsigned chunk) {
     return gone;
 }
 
-uint64_t gr_arenas_unmap_vacant(void) {
+GR_COLD uint64_t gr_arenas_unmap_vacant(void) {
     uint64_t chunks = 0;
     for (size_t i = gr_arena_count(); i-- > 0;) {
         struct arena *a = ref_load_acquire(&gr_arenas[i]); /* [acquire arena-born] */
@@ -561,7 +561,7 @@ uint64_t gr_arenas_unmap_vacant(void) {
     return chunks * CHUNK_GRANULES;
 }
 
-struct arena_totals gr_arena_totals(void) {
+GR_COLD struct arena_totals gr_arena_totals(void) {
     struct arena_totals t = {gr_granules_mapped(), 0, 0};
     for (size_t i = 0; i < gr_arena_count(); i++) {
         struct arena *a = ref_load_acquire(&gr_arenas[i]); /* [acquire arena-born] */
@@ -576,7 +576,7 @@ struct arena_totals gr_arena_totals(void) {
     return t;
 }
 
-void gr_arenas_repair(bool (*held)(size_t granule)) {
+GR_COLD void gr_arenas_repair(bool (*held)(size_t granule)) {
     uint64_t vacant_dirty = 0;
     for (size_t i = 0; i < gr_arena_count(); i++) {
         struct arena *a = ref_load_acquire(&gr_arenas[i]); /* [acquire arena-born] */
