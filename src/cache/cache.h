@@ -112,10 +112,9 @@ GR_INLINE void *cache_pop_owner(struct cache *self, size_t class) {
     if (GR_UNLIKELY(p == NULL)) {
         GR_OPAQUE(class);                       /* the hit keeps no address for this */
         top_move_release(&self->top[class], 1); /* [release cut] */
-    } else {
+    } else if (HARDENED) { /* which looks at the whole block; without that no line of the next one is worth its read */
         GR_PREFETCH(slot_load_owner(top - 1));
-        if (HARDENED)
-            GR_PREFETCH((char *)slot_load_owner(top - 1) + 64);
+        GR_PREFETCH((char *)slot_load_owner(top - 1) + 64);
     }
     return p;
 }
