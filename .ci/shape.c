@@ -143,7 +143,7 @@ static void print_path(const struct row *row) {
 int main(void) {
     static char out[1 << 16];
     static struct row rows[] = {{.name = "malloc-1K"}, {.name = "malloc-256K"}, {.name = "free-1K"},
-                                {.name = "free-32K"},  {.name = "sized-1K"},   {.name = "sized-32K"},
+                                {.name = "free-32K"},  {.name = "sized-1K"},    {.name = "sized-32K"},
                                 {.name = "new-1K"},    {.name = "new-256K"},    {.name = "sized-48"}};
     static const size_t small[] = {1, 8, 16, 24, 100, 128, 129, 300, 512, 1000, 1024};
     static const size_t medium[] = {1025, 1500, 2048, 4096, 5000, 10000, 16384, 32768};
