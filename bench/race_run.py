@@ -1,6 +1,7 @@
 """race_run -- which allocators there are; one command under one of them, and all of them turn by turn. Compares and prints nothing."""
 import glob
 import json
+import mmap
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import time
 from race_table import Row
 
 NOT_BY_DEFAULT = {'rest', 'fork', 'request:latency', 'request:purge'}  # minutes of waiting; seconds that are not the allocator's
+MADV_POPULATE_WRITE = 23
 STRACE_SECONDS = 5  # thousands of threads take it minutes
 PACKAGES = {  # name: (Debian package, file to preload)
     'mimalloc': ('libmimalloc2.0', 'libmimalloc.so.2'),
@@ -122,6 +124,33 @@ def shape_rows(args):
                            '--scale', str(args.scale)]
                 made.append(Row(f'{full} x{threads}', command, shape))
     return made
+
+
+class Reserve:
+    """Memory that is held between runs and free during one. A virtual machine that reports free memory to its host
+    loses it within seconds, and finds it again at 8 us a page, 4 ms a huge one: whichever allocator runs next pays.
+    What was free only while the last one ran is still there."""
+
+    def __init__(self):
+        with open('/proc/meminfo', encoding='ascii') as file:
+            available = int(re.search(r'MemAvailable: +(\d+) kB', file.read())[1]) << 10
+        self.bytes, self.held = min(1 << 30, available // 4) >> 21 << 21, None
+
+    def hold(self):
+        self.held = mmap.mmap(-1, self.bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        try:
+            self.held.madvise(mmap.MADV_HUGEPAGE)
+            self.held.madvise(MADV_POPULATE_WRITE)
+        except OSError:
+            pass  # an older kernel: the runs find memory as they may
+
+    def give(self):
+        if not self.held:
+            self.hold()
+        self.held.close()
+
+
+reserve = Reserve()
 
 
 def run(command, env, timeout):
@@ -239,7 +268,9 @@ def race(args, racers, course, finished, log=None):
                 progress.step(f'{row.name} {allocator.name}')
                 if 'timeout' in failed:
                     continue
+                reserve.give()
                 log[key] = run(row.command_for(allocator), allocator.environment(preload=not row.wrapped), args.timeout)
+                reserve.hold()
             if isinstance(log[key], str):
                 failed.append(log[key])
             else:
