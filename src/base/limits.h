@@ -62,7 +62,10 @@ enum {
     META_CHUNK_BYTES = 64 * 1024, /* step in which records are mapped */
     HUGE_RECORDS = 1 << 16,       /* blocks with mappings of their own; the kernel's map limit is near it */
 
-    THP_FROM_CHUNKS = 16, /* 64 MiB of small slabs before huge pages are asked for */
+    THP_FROM_CHUNKS = 16,       /* 64 MiB of small slabs before huge pages are asked for, */
+    THP_FROM_GRANULES = 64,     /* and large blocks of 4 MiB */
+    THP_UNTOLD_GRANULES = 4096, /* 256 MiB from calloc at most, before a large block has told how it was used */
+    HUGE_PAGE_GRANULES = 32,    /* 2 MiB, where a page is 4 KiB */
     CACHE_TICK_MS = 1000,
     KEEPER_FROM_GRANULES = 512, /* 32 MiB in use before there is a housekeeping thread */
     LIMIT_FROM_GRANULES = 512,  /* and before the control group's limit is asked for, */

@@ -9,7 +9,7 @@
  *   purge_ms      0..25000, never         1000     free memory older than this goes back to the system
  *   thread_cache  bytes, K M G suffix    8M       most bytes in a thread's magazines, one a class; spares come on top
  *   total_cache   bytes, K M G suffix    64M      the same for all threads together
- *   thp           auto, never, always    auto     huge pages: from 64 MiB of small slabs on, never, from the start
+ *   thp           auto, never, always    auto     huge pages: where memory is seen to be used, never, from the start
  *   housekeeping  0, 1                   1        a thread of ours gives memory back in a process that is idle
  *   limit_soft    bytes, auto, never     auto     what lies idle goes back before more is taken; 15/16 of the control group's limit
  *   limit_hard    bytes, never           never    beyond so many bytes in use nothing is granted

@@ -394,16 +394,15 @@ size_t gr_run_claim_roomy(size_t granules) {
 
 size_t gr_run_same_dirt(size_t first, size_t granules, bool *dirty) {
     struct arena *a = arena_of(first);
-    unsigned at = first % ARENA_GRANULES;
-    size_t n = 0;
-    for (; n < granules; n++, at++) {
-        bool d = word_load_relaxed(&a->dirty[at / 64]) >> at % 64 & 1;
-        if (n == 0)
-            *dirty = d;
-        else if (d != *dirty)
-            break;
+    size_t at = first % ARENA_GRANULES, end = at + granules;
+    *dirty = word_load_relaxed(&a->dirty[at / 64]) >> at % 64 & 1;
+    while (at < end) {
+        uint64_t word = word_load_relaxed(&a->dirty[at / 64]), others = (*dirty ? ~word : word) >> at % 64;
+        if (others)
+            return min_size(at + bits_lowest(others), end) - (end - granules);
+        at = (at | 63) + 1;
     }
-    return n;
+    return granules;
 }
 
 void gr_run_mark_dirty(size_t first, size_t granules) {
@@ -495,6 +494,20 @@ static void purge_clean(struct arena *a, size_t index, unsigned word) {
     }
 }
 
+void gr_run_want_huge_pages(size_t first, size_t granules) {
+    struct arena *a = arena_of(first);
+    size_t from = round_up(first, HUGE_PAGE_GRANULES), end = first + granules;
+    for (size_t to = from; from < end; to += HUGE_PAGE_GRANULES) {
+        if (to + HUGE_PAGE_GRANULES <= end && !dirty_in(a, to % ARENA_GRANULES, HUGE_PAGE_GRANULES))
+            continue;
+        if (from < to)
+            os_want_huge_pages(region_address(from), (to - from) * GRANULE_BYTES, true);
+        for (; from < to; from += HUGE_PAGE_GRANULES)
+            set_bit(&a->huge, from % ARENA_GRANULES / CHUNK_GRANULES, true);
+        from = to + HUGE_PAGE_GRANULES;
+    }
+}
+
 void gr_run_has_holes(size_t granule) {
     struct arena *a = arena_of(granule);
     unsigned chunk = granule % ARENA_GRANULES / CHUNK_GRANULES;
@@ -514,7 +527,7 @@ unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64
         uint64_t dirty = word_load_relaxed(&a->dirty[word]) & run;
         size_t first = arena_index * ARENA_GRANULES + word * 64 + from;
         if (dirty && (!if_sparse || is_sparse(first, n)) && os_purge(region_address(first), n * GRANULE_BYTES)) {
-            if (n < CHUNK_GRANULES)
+            if (n < CHUNK_GRANULES || (!(half_load_relaxed(&a->dense) >> word & 1) && gr_region_asks_by_run()))
                 gr_run_has_holes(first);
             word_and_relaxed(&a->dirty[word], ~run);
             word_add_relaxed(&arenas.vacant_dirty, 0 - (uint64_t)bits_count(dirty));

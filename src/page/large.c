@@ -59,12 +59,16 @@ static bool looks_absent(char *at) {
 }
 
 /* Makes dirty memory read as zero. Who freed it may have touched little of it, or nothing: pages that are not there need not
- * come for this. Purged or written, each page is zero afterwards, whatever the system said of it. */
-static void clear(char *at, size_t bytes) {
-    size_t page = os_page_bytes(), pages;
+ * come for this, nor huge ones for who will use it. Purged or written, each page is zero afterwards, whatever the system said of it. */
+static void clear(size_t first, size_t granules) {
+    char *at = region_address(first);
+    size_t bytes = granules * GRANULE_BYTES, page = os_page_bytes(), pages;
     if (bytes < ASK_FROM_BYTES)
         memset(at, 0, bytes);
-    else if (!looks_absent(at) || !os_purge(at, bytes))
+    else if (looks_absent(at) && os_purge(at, bytes))
+        for (size_t g = first; g < first + granules; g = (g | (CHUNK_GRANULES - 1)) + 1)
+            gr_run_has_holes(g);
+    else
         for (; bytes; at += pages * page, bytes -= pages * page) {
             pages = min_size(bytes / page, WINDOW_PAGES);
             clear_window(at, pages);
@@ -76,7 +80,7 @@ static void clear_dirty(size_t first, size_t granules) {
         bool dirty;
         size_t n = gr_run_same_dirt(first + done, granules - done, &dirty);
         if (dirty)
-            clear(region_address(first + done), n * GRANULE_BYTES);
+            clear(first + done, n);
         done += n;
     }
 }
@@ -89,12 +93,72 @@ static size_t opened(size_t first, size_t granules) {
     return 0;
 }
 
+/* How the program uses large blocks of some MiB, as those have told that had memory where nobody had been: twice the number of those
+ * in a row that told the same, and WHOLE if that was that they were written whole. What tells is the last granule but one, which
+ * lies in small pages, and wholly in what was asked for. */
+static struct half told;
+static struct word made_last; /* that granule of a block, which may be gone */
+enum { WHOLE = 1, OFTEN = 3 };
+
+static size_t telling(size_t first, size_t granules) { return first + granules - 2; }
+
+/* Hints: of what two threads say at once, one may be lost. */
+static void tell(bool whole) {
+    uint32_t was = half_load_relaxed(&told), times = (was & WHOLE) == whole ? was >> 1 : 0;
+    half_store_relaxed(&told, (times < OFTEN ? times + 1 : times) << 1 | whole);
+}
+
+static bool is_written_whole(size_t granule) {
+    uint8_t there[GRANULE_BYTES / 4096];
+    return os_residence(region_address(granule), GRANULE_BYTES, there) && !memchr(there, 0, sizeof there);
+}
+
+/* The one before may have been written by now, and tells it before any block is freed. */
+static void learn_early(size_t granule) {
+    size_t before = word_load_relaxed(&made_last);
+    word_store_relaxed(&made_last, granule);
+    if (before && half_load_relaxed(&told) < (OFTEN << 1) && is_written_whole(before))
+        tell(true);
+}
+
+/* Huge pages are for who writes blocks whole. A page of calloc's that is read before it is written comes twice, and then has to go
+ * from the other processors' tables: from calloc huge pages are asked for while nothing speaks against it. */
+static bool are_huge_pages_wanted(size_t granules, bool zero) {
+    static struct half untold;
+    uint32_t is = half_load_relaxed(&told), before = half_load_relaxed(&untold);
+    if (is)
+        return (is & WHOLE) && (zero || is >> 1 >= OFTEN);
+    if (!zero || before + granules > THP_UNTOLD_GRANULES)
+        return false;
+    half_store_relaxed(&untold, before + (uint32_t)granules);
+    return true;
+}
+
+/* RUN_NEW if the run, or what it grows by, will tell how it was used. */
+static uint32_t ask_for_huge_pages(size_t first, size_t granules, bool zero) {
+    bool dirty = granules < THP_FROM_GRANULES || !gr_region_asks_by_run();
+    if (!dirty)
+        gr_run_same_dirt(telling(first, granules), 1, &dirty);
+    if (dirty)
+        return 0;
+    learn_early(telling(first, granules));
+    if (are_huge_pages_wanted(granules, zero))
+        gr_run_want_huge_pages(first, telling(first, granules) - first);
+    return RUN_NEW;
+}
+
+static void learn(size_t first, uint32_t run) {
+    if (run & RUN_NEW)
+        tell(is_written_whole(telling(first, run_granules(run))));
+}
+
 /* It becomes a large block of so many bytes. */
-static void enter(size_t first, size_t granules, size_t bytes) {
+static void enter(size_t first, size_t granules, size_t bytes, bool zero) {
+    uint32_t fresh = ask_for_huge_pages(first, granules, zero);
     gr_run_mark_dirty(first, granules);
     if (HARDENED)
         enclose(first, granules, bytes);
-    half_store_relaxed(run_record(first), (uint32_t)granules);
+    half_store_relaxed(run_record(first), (uint32_t)granules | fresh);
     gr_page_map_set(first + 1, granules - 1, CLASS_INSIDE);
     gr_page_map_set(first, 1, CLASS_LARGE);
 }
@@ -113,7 +177,7 @@ void *gr_large_alloc(size_t bytes, size_t align, bool zero) {
         return NULL;
     if (zero)
         clear_dirty(first, granules);
-    enter(first, granules, bytes);
+    enter(first, granules, bytes, zero);
     return region_address(first);
 }
 
@@ -125,7 +189,7 @@ bool gr_large_is_whole(const void *p) {
 size_t gr_large_bytes(const void *p) {
     if (HARDENED)
         return word_load_relaxed(run_bytes_record(region_granule(p)));
-    return (size_t)(half_load_relaxed(run_record(region_granule(p))) & ~RUN_FREED) << GRANULE_SHIFT;
+    return run_granules(half_load_relaxed(run_record(region_granule(p)))) << GRANULE_SHIFT;
 }
 
 size_t gr_large_freed_bytes(const void *p) {
@@ -133,15 +197,17 @@ size_t gr_large_freed_bytes(const void *p) {
     if (granule >= REGION_GRANULES || !arena_of(granule))
         return 0;
     uint32_t run = half_load_relaxed(run_record(granule));
-    return run & RUN_FREED ? (size_t)(run & ~RUN_FREED) << GRANULE_SHIFT : 0;
+    return run & RUN_FREED ? run_granules(run) << GRANULE_SHIFT : 0;
 }
 
 bool gr_large_free(void *p) {
     size_t first = region_granule(p);
     struct half *record = run_record(first);
-    uint32_t granules = half_load_relaxed(record);
-    if ((granules & RUN_FREED) || !half_cas_strong_relaxed(record, &granules, granules | RUN_FREED))
+    uint32_t run = half_load_relaxed(record);
+    if ((run & RUN_FREED) || !half_cas_strong_relaxed(record, &run, run | RUN_FREED))
         return false;
+    size_t granules = run_granules(run);
+    learn(first, run);
     gr_page_map_set(first, granules, 0);
     give_up(first, granules, round_up(gr_large_bytes(p), os_page_bytes()));
     gr_purge_freed(granules);
@@ -163,7 +229,7 @@ void *gr_large_move(void *p, size_t bytes) {
     size_t first = want <= ARENA_GRANULES / 2 ? opened(gr_run_claim_roomy(want), want) : 0;
     if (!first)
         return NULL;
-    enter(first, want, bytes);
+    enter(first, want, bytes, false);
     memcpy(region_address(first), p, have);
     CHECK(gr_large_free(p));
     return region_address(first);
@@ -184,8 +250,8 @@ static bool reopen(size_t first, size_t granules, size_t bytes) {
 
 bool gr_large_resize(void *p, size_t bytes) {
     size_t first = region_granule(p);
-    uint32_t have = half_load_relaxed(run_record(first));
-    size_t want = granules_for(bytes);
+    uint32_t run = half_load_relaxed(run_record(first)), fresh;
+    size_t want = granules_for(bytes), have = run_granules(run);
     if (want > LARGE_MAX_GRANULES || (HARDENED && !reopen(first, have, bytes)))
         return false;
     if (want > have) {
@@ -198,9 +264,11 @@ bool gr_large_resize(void *p, size_t bytes) {
             enclose(first, have, word_load_relaxed(run_bytes_record(first)));
             return false;
         }
+        learn(first, run);
+        fresh = ask_for_huge_pages(first, want, false);
         gr_run_mark_dirty(first + have, want - have);
         gr_page_map_set(first + have, want - have, CLASS_INSIDE);
-        half_store_relaxed(run_record(first), (uint32_t)want);
+        half_store_relaxed(run_record(first), (uint32_t)want | fresh);
     } else if (want < have) {
         half_store_relaxed(run_record(first), (uint32_t)want);
         gr_page_map_set(first + want, have - want, 0);

@@ -5,7 +5,8 @@
  *
  * INVARIANTS
  *   run-marked  run[first] is the length while the block lives, length | RUN_FREED after it was freed, until the granule
- *               starts another large run. The page map says CLASS_LARGE at the first granule, CLASS_INSIDE at the others.
+ *               starts another large run; | RUN_NEW while the program is the first to have its memory. The page map says
+ *               CLASS_LARGE at the first granule, CLASS_INSIDE at the others.
  *
  * STATES      from    step   who      order          to
  *             ------  -----  -------  -------------  ---------------------------------------------------
@@ -22,6 +23,9 @@
 #include "page/page_map.h"
 
 #define RUN_FREED (1u << 31)
+#define RUN_NEW   (1u << 30)
+
+GR_INLINE size_t run_granules(uint32_t run) { return run & ~(RUN_FREED | RUN_NEW); }
 
 /* A block of at least `bytes`, aligned to `align`; both at most LARGE_MAX_GRANULES in granules. With `zero` it reads as zero:
  * only what may be dirty is cleared. NULL without memory. */

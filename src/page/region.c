@@ -29,6 +29,10 @@ bool gr_region_want_huge_pages(size_t first, size_t chunks, bool dense) {
     return wanted;
 }
 
+bool gr_region_asks_by_run(void) {
+    return !HARDENED && option_get(OPTION_THP) == THP_AUTO && os_page_bytes() == GRANULE_BYTES / 16;
+}
+
 bool gr_region_boot(void) {
     uint64_t known = word_load_acquire(&gr_region_base); /* [acquire base-born] */
     if (known)

@@ -1,0 +1,165 @@
+/* memory_huge_blocks.c -- which large blocks thp:auto asks huge pages for: those of a program that has shown to write such blocks whole,
+ * and those from calloc until one has shown the contrary. Counts what is asked; whether the system grants it is the system's matter.
+ */
+/* test: sanitize=off hardened=off timeout=60 wrap=madvise */
+#include "semantics_calls.h"
+
+#include "base/limits.h"
+#include "os/options.h"
+
+enum { PAGE = 4096, SHORT = 8 * MIB, BLOCKS = 64 };
+
+static size_t asked, taken_back;
+int __real_madvise(void *at, size_t bytes, int advice);
+int __wrap_madvise(void *at, size_t bytes, int advice);
+int __wrap_madvise(void *at, size_t bytes, int advice) {
+    asked += advice == MADV_HUGEPAGE ? bytes : 0;
+    taken_back += advice == MADV_NOHUGEPAGE ? bytes : 0;
+    return __real_madvise(at, bytes, advice);
+}
+
+static void *made(size_t bytes, bool zero) {
+    void *p = zero ? granary_calloc(1, bytes) : granary_malloc(bytes);
+    must(p != NULL);
+    return p;
+}
+
+static void write_whole(void *p, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += PAGE)
+        ((volatile char *)p)[i] = 1;
+}
+
+static void write_ends(void *p, size_t bytes) { ((volatile char *)p)[0] = ((volatile char *)p)[bytes - 1] = 1; }
+
+static int written_whole(void *zero) {
+    for (size_t i = 0; i < BLOCKS; i++) {
+        size_t bytes = SHORT + mix(i) % (2 * GRANULE_BYTES); /* its end lies anywhere in a granule */
+        void *p = made(bytes, *(bool *)zero);
+        write_whole(p, bytes);
+        must(i >= 3 || *(bool *)zero || !asked);
+    }
+    must(asked > (BLOCKS - 8) * (SHORT / 2) && asked <= BLOCKS * (SHORT + 2 * GRANULE_BYTES));
+    return 0;
+}
+
+static int written_in_a_loop(void *unused) {
+    (void)unused;
+    for (size_t bytes = SHORT; bytes <= 32 * MIB; bytes *= 2)
+        for (size_t round = 0; round < 8; round++) {
+            void *p = made(bytes, false);
+            write_whole(p, bytes);
+            granary_free(p);
+        }
+    must(asked >= SHORT);
+    return 0;
+}
+
+static int touched_here_and_there(void *unused) {
+    (void)unused;
+    void *blocks[BLOCKS] = {NULL};
+    for (size_t i = 0; i < 10 * BLOCKS; i++) {
+        granary_free(blocks[i % BLOCKS]);
+        write_ends(blocks[i % BLOCKS] = made(SHORT + mix(i) % SHORT, false), SHORT);
+    }
+    must(!asked && rss_bytes() < 64 * MIB);
+    return 0;
+}
+
+static int zero_and_kept(void *unused) {
+    (void)unused;
+    for (size_t i = 0; i < 2 * BLOCKS; i++)
+        write_ends(made(SHORT, true), SHORT);
+    must(asked >= 128 * MIB && asked <= THP_UNTOLD_GRANULES * GRANULE_BYTES);
+    return 0;
+}
+
+static int zero_and_freed(void *unused) {
+    (void)unused;
+    for (size_t i = 0; i < BLOCKS; i++)
+        granary_free(made(SHORT, true));
+    must(asked <= SHORT && taken_back);
+    return 0;
+}
+
+static int grown(void *unused) {
+    (void)unused;
+    void *p = NULL;
+    for (size_t bytes = MIB, was = 0; bytes <= 48 * MIB; was = bytes, bytes += bytes / 2) {
+        p = granary_realloc(p, bytes);
+        must(p != NULL);
+        write_whole((char *)p + was, bytes - was);
+    }
+    must(asked >= 16 * MIB);
+    return 0;
+}
+
+/* What was asked for is good for its block: whoever has the memory next, when it has gone back, has small pages. */
+static int gone_back(void *unused) {
+    (void)unused;
+    void *p = made(SHORT, true);
+    write_whole(p, SHORT);
+    must(asked);
+    granary_free(p);
+    granary_malloc_trim(0);
+    must(taken_back >= asked);
+    return 0;
+}
+
+static int nothing_asked(void *zero) {
+    for (size_t i = 0; i < BLOCKS / 4; i++) {
+        void *p = made(SHORT, *(bool *)zero);
+        write_whole(p, SHORT);
+        granary_free(p);
+    }
+    must(!asked);
+    return 0;
+}
+
+static int never(void *zero) {
+    gr_options_parse("thp:never", "test: ");
+    return nothing_asked(zero);
+}
+
+static void in_own_process(int (*fn)(void *), bool zero, const char *what) {
+    must_end_well(in_child(fn, &zero, 30), what);
+}
+
+static void who_writes_whole_is_asked_for(void **state) {
+    (void)state;
+    in_own_process(written_whole, false, "malloc, written whole");
+    in_own_process(written_whole, true, "calloc, written whole");
+    in_own_process(written_in_a_loop, false, "one after the other");
+    in_own_process(grown, false, "grown");
+}
+
+static void who_touches_little_is_not(void **state) {
+    (void)state;
+    in_own_process(touched_here_and_there, false, "malloc, the ends written");
+    in_own_process(zero_and_kept, true, "calloc, the ends written");
+    in_own_process(zero_and_freed, true, "calloc, freed untouched");
+}
+
+static void what_goes_back_asks_no_more(void **state) {
+    (void)state;
+    in_own_process(gone_back, true, "gone back");
+}
+
+static void never_is_never(void **state) {
+    (void)state;
+    in_own_process(never, false, "malloc, thp:never");
+    in_own_process(never, true, "calloc, thp:never");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(who_writes_whole_is_asked_for),
+        cmocka_unit_test(who_touches_little_is_not),
+        cmocka_unit_test(what_goes_back_asks_no_more),
+        cmocka_unit_test(never_is_never),
+    };
+    if (sysconf(_SC_PAGESIZE) != PAGE) {
+        printf("a page is not 4 KiB: nothing is asked for\n");
+        return 0;
+    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
