@@ -93,6 +93,18 @@ static int grown(void *unused) {
     return 0;
 }
 
+static int appended(void *written) {
+    void *p = NULL;
+    for (size_t bytes = 100 * KIB, was = 0; bytes <= 48 * MIB; was = bytes, bytes += 100 * KIB) {
+        p = granary_realloc(p, bytes);
+        must(p != NULL);
+        if (*(bool *)written)
+            write_whole((char *)p + was, bytes - was);
+    }
+    must(*(bool *)written ? asked >= 32 * MIB && asked <= 64 * MIB : !asked);
+    return 0;
+}
+
 /* What was asked for is good for its block: whoever has the memory next, when it has gone back, has small pages. */
 static int gone_back(void *unused) {
     (void)unused;
@@ -130,11 +142,13 @@ static void who_writes_whole_is_asked_for(void **state) {
     in_own_process(written_whole, true, "calloc, written whole");
     in_own_process(written_in_a_loop, false, "one after the other");
     in_own_process(grown, false, "grown");
+    in_own_process(appended, true, "appended to");
 }
 
 static void who_touches_little_is_not(void **state) {
     (void)state;
     in_own_process(touched_here_and_there, false, "malloc, the ends written");
+    in_own_process(appended, false, "grown, not written");
     in_own_process(zero_and_kept, true, "calloc, the ends written");
     in_own_process(zero_and_freed, true, "calloc, freed untouched");
 }

@@ -392,7 +392,7 @@ size_t gr_run_claim_roomy(size_t granules) {
     return settled(0, n);
 }
 
-size_t gr_run_same_dirt(size_t first, size_t granules, bool *dirty) {
+GR_COLD size_t gr_run_same_dirt(size_t first, size_t granules, bool *dirty) {
     struct arena *a = arena_of(first);
     size_t at = first % ARENA_GRANULES, end = at + granules;
     *dirty = word_load_relaxed(&a->dirty[at / 64]) >> at % 64 & 1;
@@ -419,7 +419,7 @@ void gr_run_mark_dirty(size_t first, size_t granules) {
         word_add_relaxed(&arenas.vacant_dirty, 0 - were_dirty);
 }
 
-void gr_run_mark_clean(size_t first, size_t granules) {
+GR_COLD void gr_run_mark_clean(size_t first, size_t granules) {
     struct arena *a = arena_of(first);
     FOR_WORDS (first % ARENA_GRANULES, (unsigned)granules, w, mask)
         word_and_relaxed(&a->dirty[w], ~mask);
@@ -494,7 +494,7 @@ static void purge_clean(struct arena *a, size_t index, unsigned word) {
     }
 }
 
-void gr_run_want_huge_pages(size_t first, size_t granules) {
+GR_COLD void gr_run_want_huge_pages(size_t first, size_t granules) {
     struct arena *a = arena_of(first);
     size_t from = round_up(first, HUGE_PAGE_GRANULES), end = first + granules;
     for (size_t to = from; from < end; to += HUGE_PAGE_GRANULES) {
@@ -506,6 +506,18 @@ void gr_run_want_huge_pages(size_t first, size_t granules) {
             set_bit(&a->huge, from % ARENA_GRANULES / CHUNK_GRANULES, true);
         from = to + HUGE_PAGE_GRANULES;
     }
+}
+
+GR_COLD bool gr_run_want_huge_page_ahead(size_t first, size_t granules) {
+    struct arena *a = arena_of(first);
+    size_t end = first + granules, next = round_up(end, HUGE_PAGE_GRANULES), page = next - HUGE_PAGE_GRANULES;
+    uint64_t rest = bits_span(end % 64, (unsigned)(next - end));
+    if (page < first || dirty_in(a, page % ARENA_GRANULES, HUGE_PAGE_GRANULES) ||
+        (word_load_relaxed(&a->vacant[page % ARENA_GRANULES / 64]) & rest) != rest)
+        return false;
+    os_want_huge_pages(region_address(page), HUGE_PAGE_GRANULES * GRANULE_BYTES, true);
+    set_bit(&a->huge, page % ARENA_GRANULES / CHUNK_GRANULES, true);
+    return true;
 }
 
 void gr_run_has_holes(size_t granule) {

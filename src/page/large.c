@@ -134,27 +134,27 @@ static bool are_huge_pages_wanted(size_t granules, bool zero) {
     return true;
 }
 
-/* RUN_NEW if the run, or what it grows by, will tell how it was used. */
-static uint32_t ask_for_huge_pages(size_t first, size_t granules, bool zero) {
-    bool dirty = granules < THP_FROM_GRANULES || !gr_region_asks_by_run();
-    if (!dirty)
-        gr_run_same_dirt(telling(first, granules), 1, &dirty);
-    if (dirty)
-        return 0;
+GR_COLD static void ask_for_huge_pages(size_t first, size_t granules, bool zero) {
     learn_early(telling(first, granules));
     if (are_huge_pages_wanted(granules, zero))
         gr_run_want_huge_pages(first, telling(first, granules) - first);
-    return RUN_NEW;
 }
 
-static void learn(size_t first, uint32_t run) {
-    if (run & RUN_NEW)
-        tell(is_written_whole(telling(first, run_granules(run))));
+/* RUN_NEW if the run, or what it grows by, will tell how it was used. */
+static uint32_t prepared(size_t first, size_t granules, bool zero) {
+    bool dirty = granules < 2 || !gr_region_asks_by_run();
+    if (!dirty)
+        gr_run_same_dirt(telling(first, granules), 1, &dirty);
+    if (!dirty && granules >= THP_FROM_GRANULES)
+        ask_for_huge_pages(first, granules, zero);
+    return dirty ? 0 : RUN_NEW;
 }
+
+GR_COLD static void learn(size_t first, size_t granules) { tell(is_written_whole(telling(first, granules))); }
 
 /* It becomes a large block of so many bytes. */
 static void enter(size_t first, size_t granules, size_t bytes, bool zero) {
-    uint32_t fresh = ask_for_huge_pages(first, granules, zero);
+    uint32_t fresh = prepared(first, granules, zero);
     gr_run_mark_dirty(first, granules);
     if (HARDENED)
         enclose(first, granules, bytes);
@@ -207,7 +207,8 @@ bool gr_large_free(void *p) {
     if ((run & RUN_FREED) || !half_cas_strong_relaxed(record, &run, run | RUN_FREED))
         return false;
     size_t granules = run_granules(run);
-    learn(first, run);
+    if ((run & RUN_NEW) && granules >= THP_FROM_GRANULES)
+        learn(first, granules);
     gr_page_map_set(first, granules, 0);
     give_up(first, granules, round_up(gr_large_bytes(p), os_page_bytes()));
     gr_purge_freed(granules);
@@ -248,9 +249,25 @@ static bool reopen(size_t first, size_t granules, size_t bytes) {
     return true;
 }
 
+/* RUN_NEW if the block, which `run` records and which now has `want` granules, will tell how it was used. A block that grows will grow
+ * again, into the rest of the huge page that it ends in: then it tells no more. */
+GR_COLD static uint32_t grown(size_t first, size_t want, uint32_t run) {
+    const uint32_t always_whole = OFTEN << 1 | WHOLE;
+    size_t have = run_granules(run);
+    if ((run & RUN_NEW) && have >= THP_FROM_GRANULES && half_load_relaxed(&told) != always_whole)
+        learn(first, have);
+    uint32_t fresh = prepared(first, want, false);
+    if (telling(first, want) < first + have)
+        fresh = run & RUN_NEW;
+    if (want < THP_FROM_GRANULES || half_load_relaxed(&told) != always_whole ||
+        !gr_run_want_huge_page_ahead(first, want))
+        return fresh;
+    return 0;
+}
+
 bool gr_large_resize(void *p, size_t bytes) {
     size_t first = region_granule(p);
-    uint32_t run = half_load_relaxed(run_record(first)), fresh;
+    uint32_t run = half_load_relaxed(run_record(first));
     size_t want = granules_for(bytes), have = run_granules(run);
     if (want > LARGE_MAX_GRANULES || (HARDENED && !reopen(first, have, bytes)))
         return false;
@@ -264,8 +281,7 @@ bool gr_large_resize(void *p, size_t bytes) {
             enclose(first, have, word_load_relaxed(run_bytes_record(first)));
             return false;
         }
-        learn(first, run);
-        fresh = ask_for_huge_pages(first, want, false);
+        uint32_t fresh = grown(first, want, run);
         gr_run_mark_dirty(first + have, want - have);
         gr_page_map_set(first + have, want - have, CLASS_INSIDE);
         half_store_relaxed(run_record(first), (uint32_t)want | fresh);

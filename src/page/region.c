@@ -29,7 +29,7 @@ bool gr_region_want_huge_pages(size_t first, size_t chunks, bool dense) {
     return wanted;
 }
 
-bool gr_region_asks_by_run(void) {
+GR_COLD bool gr_region_asks_by_run(void) {
     return !HARDENED && option_get(OPTION_THP) == THP_AUTO && os_page_bytes() == GRANULE_BYTES / 16;
 }
 
