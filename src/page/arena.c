@@ -508,15 +508,18 @@ GR_COLD void gr_run_want_huge_pages(size_t first, size_t granules) {
     }
 }
 
-GR_COLD bool gr_run_want_huge_page_ahead(size_t first, size_t granules) {
+GR_COLD bool gr_run_want_huge_pages_on(size_t first, size_t have, size_t granules) {
     struct arena *a = arena_of(first);
     size_t end = first + granules, next = round_up(end, HUGE_PAGE_GRANULES), page = next - HUGE_PAGE_GRANULES;
     uint64_t rest = bits_span(end % 64, (unsigned)(next - end));
-    if (page < first || dirty_in(a, page % ARENA_GRANULES, HUGE_PAGE_GRANULES) ||
-        (word_load_relaxed(&a->vacant[page % ARENA_GRANULES / 64]) & rest) != rest)
+    if (page >= first && !dirty_in(a, page % ARENA_GRANULES, HUGE_PAGE_GRANULES) &&
+        (word_load_relaxed(&a->vacant[page % ARENA_GRANULES / 64]) & rest) == rest)
+        end = next;
+    if (round_up(first + have, HUGE_PAGE_GRANULES) + HUGE_PAGE_GRANULES > end)
         return false;
-    os_want_huge_pages(region_address(page), HUGE_PAGE_GRANULES * GRANULE_BYTES, true);
-    set_bit(&a->huge, page % ARENA_GRANULES / CHUNK_GRANULES, true);
+    os_want_huge_pages(region_address(first), (end - first) * GRANULE_BYTES, true);
+    for (size_t g = first; g < end; g = (g | (CHUNK_GRANULES - 1)) + 1)
+        set_bit(&a->huge, g % ARENA_GRANULES / CHUNK_GRANULES, true);
     return true;
 }
 

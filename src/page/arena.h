@@ -130,8 +130,9 @@ unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64
 /* The holder asks for huge pages under what of these granules nobody has touched. */
 void gr_run_want_huge_pages(size_t first, size_t granules);
 
-/* Likewise under the 2 MiB in which the run ends, if what it does not have of them is vacant: it will grow into it. */
-bool gr_run_want_huge_page_ahead(size_t first, size_t granules);
+/* For a run that had `have` granules and will grow on: asks under all of it, so that it stays one mapping, whose pages can be moved, and
+ * under the rest of the 2 MiB in which it ends, if that is vacant. False: there is nothing new to ask for. */
+bool gr_run_want_huge_pages_on(size_t first, size_t have, size_t granules);
 
 /* Pages of the granule's chunk go back while others of it are in use: the system is asked to leave the holes, which it would fill
  * up to make huge pages; and what huge pages hold of granules that were never used goes back, too. */

@@ -152,9 +152,19 @@ static uint32_t prepared(size_t first, size_t granules, bool zero) {
 
 GR_COLD static void learn(size_t first, size_t granules) { tell(is_written_whole(telling(first, granules))); }
 
+/* RUN_NEW if the block, which had `have` granules and now has more, will tell how it was used. One that is written whole will be written
+ * on to the end of what it grows by: then it tells no more. */
+GR_COLD static uint32_t grown(size_t first, size_t have, size_t granules, uint32_t run) {
+    const uint32_t always_whole = OFTEN << 1 | WHOLE;
+    if ((run & RUN_NEW) && have >= THP_FROM_GRANULES && half_load_relaxed(&told) != always_whole)
+        learn(first, have);
+    if (granules < THP_FROM_GRANULES || half_load_relaxed(&told) != always_whole)
+        return telling(first, granules) < first + have ? run & RUN_NEW : prepared(first, granules, false);
+    return gr_run_want_huge_pages_on(first, have, granules) ? 0 : run & RUN_NEW;
+}
+
 /* It becomes a large block of so many bytes. */
-static void enter(size_t first, size_t granules, size_t bytes, bool zero) {
-    uint32_t fresh = prepared(first, granules, zero);
+static void enter(size_t first, size_t granules, size_t bytes, uint32_t fresh) {
     gr_run_mark_dirty(first, granules);
     if (HARDENED)
         enclose(first, granules, bytes);
@@ -177,7 +187,7 @@ void *gr_large_alloc(size_t bytes, size_t align, bool zero) {
         return NULL;
     if (zero)
         clear_dirty(first, granules);
-    enter(first, granules, bytes, zero);
+    enter(first, granules, bytes, prepared(first, granules, zero));
     return region_address(first);
 }
 
@@ -230,7 +240,7 @@ void *gr_large_move(void *p, size_t bytes) {
     size_t first = want <= ARENA_GRANULES / 2 ? opened(gr_run_claim_roomy(want), want) : 0;
     if (!first)
         return NULL;
-    enter(first, want, bytes, false);
+    enter(first, want, bytes, grown(first, 0, want, 0));
     memcpy(region_address(first), p, have);
     CHECK(gr_large_free(p));
     return region_address(first);
@@ -249,22 +259,6 @@ static bool reopen(size_t first, size_t granules, size_t bytes) {
     return true;
 }
 
-/* RUN_NEW if the block, which `run` records and which now has `want` granules, will tell how it was used. A block that grows will grow
- * again, into the rest of the huge page that it ends in: then it tells no more. */
-GR_COLD static uint32_t grown(size_t first, size_t want, uint32_t run) {
-    const uint32_t always_whole = OFTEN << 1 | WHOLE;
-    size_t have = run_granules(run);
-    if ((run & RUN_NEW) && have >= THP_FROM_GRANULES && half_load_relaxed(&told) != always_whole)
-        learn(first, have);
-    uint32_t fresh = prepared(first, want, false);
-    if (telling(first, want) < first + have)
-        fresh = run & RUN_NEW;
-    if (want < THP_FROM_GRANULES || half_load_relaxed(&told) != always_whole ||
-        !gr_run_want_huge_page_ahead(first, want))
-        return fresh;
-    return 0;
-}
-
 bool gr_large_resize(void *p, size_t bytes) {
     size_t first = region_granule(p);
     uint32_t run = half_load_relaxed(run_record(first));
@@ -281,7 +275,7 @@ bool gr_large_resize(void *p, size_t bytes) {
             enclose(first, have, word_load_relaxed(run_bytes_record(first)));
             return false;
         }
-        uint32_t fresh = grown(first, want, run);
+        uint32_t fresh = grown(first, have, want, run);
         gr_run_mark_dirty(first + have, want - have);
         gr_page_map_set(first + have, want - have, CLASS_INSIDE);
         half_store_relaxed(run_record(first), (uint32_t)want | fresh);
