@@ -1,7 +1,8 @@
 /* memory_huge_blocks.c -- which large blocks thp:auto asks huge pages for: those of a program that has shown to write such blocks whole,
- * and those from calloc until one has shown the contrary. Counts what is asked; whether the system grants it is the system's matter.
+ * and those from calloc until one has shown the contrary; and that where huge pages are dear neither these nor small blocks have more
+ * than a few. Counts what is asked; whether the system grants it is the system's matter.
  */
-/* test: sanitize=off hardened=off timeout=60 wrap=madvise */
+/* test: sanitize=off hardened=off timeout=60 wrap=madvise,clock_gettime */
 #include "semantics_calls.h"
 
 #include "base/limits.h"
@@ -17,6 +18,19 @@ int __wrap_madvise(void *at, size_t bytes, int advice) {
     asks += advice == MADV_HUGEPAGE;
     taken_back += advice == MADV_NOHUGEPAGE ? bytes : 0;
     return __real_madvise(at, bytes, advice);
+}
+
+/* What a huge page takes, as the allocator sees it. */
+static long price_us;
+int __real_clock_gettime(clockid_t clock, struct timespec *now);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *now);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *now) {
+    static long now_us;
+    if (clock != CLOCK_THREAD_CPUTIME_ID)
+        return __real_clock_gettime(clock, now);
+    now_us += price_us;
+    *now = (struct timespec){now_us / 1000000, now_us % 1000000 * 1000};
+    return 0;
 }
 
 static void *made(size_t bytes, bool zero) {
@@ -118,6 +132,59 @@ static int gone_back(void *unused) {
     return 0;
 }
 
+enum { DEAR_US = THP_MOST_US + 1, HUGE_PAGE = HUGE_PAGE_GRANULES * GRANULE_BYTES };
+
+static int dear_to_write(void *zero) {
+    price_us = DEAR_US;
+    for (size_t i = 0; i < BLOCKS; i++)
+        write_whole(made(SHORT, *(bool *)zero), SHORT);
+    /* After 1, 32 and 128 huge pages, and what calloc asked for before the first block had told. */
+    must(asked && asked <= 5 * SHORT && taken_back >= asked - (*(bool *)zero ? SHORT : 0));
+    return 0;
+}
+
+static int dear_to_grow(void *unused) {
+    (void)unused;
+    price_us = DEAR_US;
+    for (size_t round = 0; round < 8; round++) {
+        void *p = NULL;
+        for (size_t bytes = 100 * KIB, was = 0; bytes <= 24 * MIB; was = bytes, bytes += 100 * KIB) {
+            must((p = granary_realloc(p, bytes)) != NULL);
+            write_whole((char *)p + was, bytes - was);
+        }
+        must(rss_bytes() < 32 * MIB);
+        granary_free(p);
+        granary_malloc_trim(0);
+    }
+    must(asked && asks <= 8);
+    return 0;
+}
+
+static size_t asked_for_small(size_t bytes) {
+    size_t before = asked;
+    for (size_t i = 0; i < bytes / 1000; i++)
+        made(1000, false);
+    return asked - before;
+}
+
+static int dear_small(void *unused) {
+    (void)unused;
+    price_us = DEAR_US;
+    size_t first = asked_for_small(256 * MIB);
+    must(first && first <= 4 * HUGE_PAGE && taken_back == first);
+    price_us = 0;
+    asked_for_small(512 * MIB); /* until the next one is tried */
+    must(asked_for_small(64 * MIB) >= 60 * MIB);
+    return 0;
+}
+
+static int cheap_small(void *unused) {
+    (void)unused;
+    price_us = THP_MOST_US;
+    must(!asked_for_small(60 * MIB) && asked_for_small(200 * MIB) >= 180 * MIB && !taken_back);
+    return 0;
+}
+
 static int nothing_asked(void *zero) {
     for (size_t i = 0; i < BLOCKS / 4; i++) {
         void *p = made(SHORT, *(bool *)zero);
@@ -159,6 +226,15 @@ static void what_goes_back_asks_no_more(void **state) {
     in_own_process(gone_back, true, "gone back");
 }
 
+static void where_they_are_dear_few_are_asked_for(void **state) {
+    (void)state;
+    in_own_process(dear_to_write, false, "malloc, dear");
+    in_own_process(dear_to_write, true, "calloc, dear");
+    in_own_process(dear_to_grow, false, "grown, dear");
+    in_own_process(dear_small, false, "small, dear");
+    in_own_process(cheap_small, false, "small, not dear");
+}
+
 static void never_is_never(void **state) {
     (void)state;
     in_own_process(never, false, "malloc, thp:never");
@@ -170,6 +246,7 @@ int main(void) {
         cmocka_unit_test(who_writes_whole_is_asked_for),
         cmocka_unit_test(who_touches_little_is_not),
         cmocka_unit_test(what_goes_back_asks_no_more),
+        cmocka_unit_test(where_they_are_dear_few_are_asked_for),
         cmocka_unit_test(never_is_never),
     };
     if (sysconf(_SC_PAGESIZE) != PAGE) {

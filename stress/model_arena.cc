@@ -73,8 +73,10 @@ bool os_purge(void *at, size_t bytes) {
 size_t os_page_bytes(void) { return 4096; }
 bool os_residence(void *, size_t, uint8_t *) { return false; }
 bool gr_region_boot(void) { return mapped[0][0] = true; }
-bool gr_region_want_huge_pages(size_t, size_t, bool) { return false; }
-bool gr_region_asks_by_run(void) { return false; }
+bool gr_thp_may(size_t, size_t, bool) { return false; }
+bool gr_thp_by_run(void) { return false; }
+bool gr_thp_ask(size_t, size_t, size_t) { return true; }
+void gr_thp_ask_no_more(size_t, size_t) {}
 void os_want_huge_pages(void *, size_t, bool) {}
 enum os_result gr_region_map(size_t first, size_t chunks) {
     for (size_t c = first; c < first + chunks; c++) {

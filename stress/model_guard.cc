@@ -46,8 +46,10 @@ bool os_residence(void *, size_t, uint8_t *) { return false; }
 void os_want_huge_pages(void *, size_t, bool) {}
 void *os_map(size_t) { return nullptr; }
 bool gr_region_boot(void) { return true; }
-bool gr_region_want_huge_pages(size_t, size_t, bool) { return false; }
-bool gr_region_asks_by_run(void) { return false; }
+bool gr_thp_may(size_t, size_t, bool) { return false; }
+bool gr_thp_by_run(void) { return false; }
+bool gr_thp_ask(size_t, size_t, size_t) { return true; }
+void gr_thp_ask_no_more(size_t, size_t) {}
 void gr_meta_count_mapped(uint64_t) {}
 uint8_t gr_purge_tick(void) { return 0; }
 uint64_t option_get(enum option) { return OPTION_NEVER; }

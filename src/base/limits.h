@@ -66,6 +66,10 @@ enum {
     THP_FROM_GRANULES = 64,     /* and large blocks of 4 MiB */
     THP_UNTOLD_GRANULES = 4096, /* 256 MiB from calloc at most, before a large block has told how it was used */
     HUGE_PAGE_GRANULES = 32,    /* 2 MiB, where a page is 4 KiB */
+    THP_MOST_US =
+        1000,      /* a huge page that takes more is dear: 80 to 500 are usual, and 150 to 700 for 512 small ones */
+    THP_PASS = 32, /* so many are not asked for after a dear one, and four times as many after each further one */
+    THP_PASS_STEPS = 4, /* of these, at most */
     CACHE_TICK_MS = 1000,
     KEEPER_FROM_GRANULES = 512, /* 32 MiB in use before there is a housekeeping thread */
     LIMIT_FROM_GRANULES = 512,  /* and before the control group's limit is asked for, */

@@ -57,6 +57,9 @@ uint64_t os_clock_ms(void);
 /* Microseconds since some start; fine, about 30 ns to read. */
 uint64_t os_clock_us(void);
 
+/* Microseconds of CPU that this thread has had; a system call. */
+uint64_t os_thread_us(void);
+
 /* Different in each process, known to nobody outside it. */
 uint64_t os_random(void);
 

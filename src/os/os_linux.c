@@ -150,10 +150,14 @@ uint64_t os_clock_ms(void) {
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-uint64_t os_clock_us(void) {
-    struct timespec now = clock_now(CLOCK_MONOTONIC);
+static uint64_t microseconds(clockid_t which) {
+    struct timespec now = clock_now(which);
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
+
+uint64_t os_clock_us(void) { return microseconds(CLOCK_MONOTONIC); }
+
+uint64_t os_thread_us(void) { return microseconds(CLOCK_THREAD_CPUTIME_ID); }
 
 uint64_t os_random(void) {
     uint64_t seed[2] = {0x9e3779b97f4a7c15ull, 0};

@@ -8,6 +8,7 @@
 #include "page/page_map.h"
 #include "page/purge.h"
 #include "page/region.h"
+#include "page/thp.h"
 
 GR_SPARSE struct ref gr_arenas[REGION_ARENAS];
 
@@ -261,7 +262,7 @@ static enum os_result map_taken(struct arena *a, size_t index, unsigned from, un
     size_t first = index * ARENA_CHUNKS + from;
     enum os_result result = gr_region_map(first, n);
     if (result == OS_OK) {
-        bool huge = gr_region_want_huge_pages(first, n, dense);
+        bool huge = gr_thp_may(first, n, dense);
         for (unsigned c = from; c < from + n; c++)
             publish(a, index, c, dense, huge);
     } else if (n == 1) {
@@ -303,7 +304,7 @@ static enum os_result grow(unsigned need, bool dense) {
             if (!taken)
                 return OS_TAKEN;
             if (index == 0 && from == 0 && REGION_BOOT_CHUNK == 0) {
-                publish(a, 0, 0, dense, gr_region_want_huge_pages(0, 1, dense)); /* boot mapped it */
+                publish(a, 0, 0, dense, gr_thp_may(0, 1, dense)); /* boot mapped it */
                 if (taken > 1)
                     map_taken(a, 0, 1, taken - 1, dense);
                 return OS_OK;
@@ -316,6 +317,16 @@ static enum os_result grow(unsigned need, bool dense) {
 }
 
 /* ---- runs ---- */
+
+/* With a huge page where it is the first granule of one, in a chunk that may have them, and nobody has been there. */
+static size_t in_huge_page(size_t first) {
+    struct arena *a = first ? arena_of(first) : NULL;
+    unsigned at = first % ARENA_GRANULES;
+    if (a && at % HUGE_PAGE_GRANULES == 0 && half_load_relaxed(&a->huge) >> (at / CHUNK_GRANULES) & 1 &&
+        !dirty_in(a, at, HUGE_PAGE_GRANULES))
+        gr_thp_ask(first, HUGE_PAGE_GRANULES, first);
+    return first;
+}
 
 size_t gr_run_claim(size_t granules, size_t align) {
     ASSERT(granules && granules <= ARENA_GRANULES && is_power_of_two(align));
@@ -336,7 +347,7 @@ size_t gr_run_claim(size_t granules, size_t align) {
             return 0;
         first = settled(claim_vacant(n, a, own), n);
         if (first)
-            return first;
+            return dense ? in_huge_page(first) : first;
         if (grow(chunks, dense) == OS_NO_MEMORY)
             return gr_limit_take(granules * GRANULE_BYTES) ? settled(claim_vacant(n, a, any), n) : 0;
     }
@@ -494,16 +505,19 @@ static void purge_clean(struct arena *a, size_t index, unsigned word) {
     }
 }
 
-GR_COLD void gr_run_want_huge_pages(size_t first, size_t granules) {
+static void set_huge(struct arena *a, size_t first, size_t granules) {
+    FOR_WORDS (first % ARENA_GRANULES, (unsigned)granules, w, unused)
+        set_bit(&a->huge, w, true);
+}
+
+GR_COLD void gr_run_want_huge_pages(size_t first, size_t granules, bool written) {
     struct arena *a = arena_of(first);
     size_t from = round_up(first, HUGE_PAGE_GRANULES), end = first + granules;
     for (size_t to = from; from < end; to += HUGE_PAGE_GRANULES) {
         if (to + HUGE_PAGE_GRANULES <= end && !dirty_in(a, to % ARENA_GRANULES, HUGE_PAGE_GRANULES))
             continue;
-        if (from < to)
-            os_want_huge_pages(region_address(from), (to - from) * GRANULE_BYTES, true);
-        for (; from < to; from += HUGE_PAGE_GRANULES)
-            set_bit(&a->huge, from % ARENA_GRANULES / CHUNK_GRANULES, true);
+        if (from < to && gr_thp_ask(from, to - from, written ? from : 0))
+            set_huge(a, from, to - from);
         from = to + HUGE_PAGE_GRANULES;
     }
 }
@@ -511,16 +525,21 @@ GR_COLD void gr_run_want_huge_pages(size_t first, size_t granules) {
 GR_COLD bool gr_run_want_huge_pages_on(size_t first, size_t have, size_t granules) {
     struct arena *a = arena_of(first);
     size_t end = first + granules, next = round_up(end, HUGE_PAGE_GRANULES), page = next - HUGE_PAGE_GRANULES;
+    size_t bring = round_up(first + have, HUGE_PAGE_GRANULES);
     uint64_t rest = bits_span(end % 64, (unsigned)(next - end));
     if (page >= first && !dirty_in(a, page % ARENA_GRANULES, HUGE_PAGE_GRANULES) &&
         (word_load_relaxed(&a->vacant[page % ARENA_GRANULES / 64]) & rest) == rest)
         end = next;
-    if (round_up(first + have, HUGE_PAGE_GRANULES) + HUGE_PAGE_GRANULES > end)
+    if (bring + HUGE_PAGE_GRANULES > end)
         return false;
-    os_want_huge_pages(region_address(first), (end - first) * GRANULE_BYTES, true);
-    for (size_t g = first; g < end; g = (g | (CHUNK_GRANULES - 1)) + 1)
-        set_bit(&a->huge, g % ARENA_GRANULES / CHUNK_GRANULES, true);
-    return true;
+    if (dirty_in(a, bring % ARENA_GRANULES, HUGE_PAGE_GRANULES))
+        bring = 0;
+    bool asked = gr_thp_ask(first, end - first, bring);
+    if (asked)
+        set_huge(a, first, end - first);
+    else if (half_load_relaxed(&a->huge) >> (first % ARENA_GRANULES / CHUNK_GRANULES) & 1)
+        gr_thp_ask_no_more(first, granules);
+    return asked;
 }
 
 void gr_run_has_holes(size_t granule) {
@@ -542,7 +561,7 @@ unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64
         uint64_t dirty = word_load_relaxed(&a->dirty[word]) & run;
         size_t first = arena_index * ARENA_GRANULES + word * 64 + from;
         if (dirty && (!if_sparse || is_sparse(first, n)) && os_purge(region_address(first), n * GRANULE_BYTES)) {
-            if (n < CHUNK_GRANULES || (!(half_load_relaxed(&a->dense) >> word & 1) && gr_region_asks_by_run()))
+            if (n < CHUNK_GRANULES || (!(half_load_relaxed(&a->dense) >> word & 1) && gr_thp_by_run()))
                 gr_run_has_holes(first);
             word_and_relaxed(&a->dirty[word], ~run);
             word_add_relaxed(&arenas.vacant_dirty, 0 - (uint64_t)bits_count(dirty));

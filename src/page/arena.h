@@ -65,8 +65,8 @@ struct arena {
     GR_LINE struct word dirty[ARENA_CHUNKS];
     GR_LINE struct half chunk[ARENA_CHUNKS]; /* CHUNK_... */
     struct half dense;                       /* bit c: chunk c is for runs of one granule */
-    struct half huge;                 /* bit c: the system was asked for huge pages under chunk c, or part of it */
-    struct slab slab[ARENA_GRANULES]; /* the first of them in the page that holds the above */
+    struct half huge;                        /* bit c: chunk c has huge pages, or may have them */
+    struct slab slab[ARENA_GRANULES];        /* the first of them in the page that holds the above */
     /* a granule's holder writes */
     GR_LINE struct half run[ARENA_GRANULES]; /* granules of the large run that starts here; see `page/large.c` */
     struct byte stamp[ARENA_GRANULES];       /* the tick in which it became vacant */
@@ -127,8 +127,8 @@ void gr_run_free(size_t first, size_t granules);
  * little of it is in memory. Returns how many were purged. */
 unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64_t mask, bool if_sparse);
 
-/* The holder asks for huge pages under what of these granules nobody has touched. */
-void gr_run_want_huge_pages(size_t first, size_t granules);
+/* The holder asks for huge pages under what of these granules nobody has touched; `written`: somebody will write them all. */
+void gr_run_want_huge_pages(size_t first, size_t granules, bool written);
 
 /* For a run that had `have` granules and will grow on: asks under all of it, so that it stays one mapping, whose pages can be moved, and
  * under the rest of the 2 MiB in which it ends, if that is vacant. False: there is nothing new to ask for. */

@@ -11,6 +11,7 @@
 #include "page/huge.h"
 #include "page/purge.h"
 #include "page/slack.h"
+#include "page/thp.h"
 
 /* Hardened: and a guard behind them. */
 static size_t granules_for(size_t bytes) {
@@ -137,12 +138,12 @@ static bool are_huge_pages_wanted(size_t granules, bool zero) {
 GR_COLD static void ask_for_huge_pages(size_t first, size_t granules, bool zero) {
     learn_early(telling(first, granules));
     if (are_huge_pages_wanted(granules, zero))
-        gr_run_want_huge_pages(first, telling(first, granules) - first);
+        gr_run_want_huge_pages(first, telling(first, granules) - first, half_load_relaxed(&told) & WHOLE);
 }
 
 /* RUN_NEW if the run, or what it grows by, will tell how it was used. */
 static uint32_t prepared(size_t first, size_t granules, bool zero) {
-    bool dirty = granules < 2 || !gr_region_asks_by_run();
+    bool dirty = granules < 2 || !gr_thp_by_run();
     if (!dirty)
         gr_run_same_dirt(telling(first, granules), 1, &dirty);
     if (!dirty && granules >= THP_FROM_GRANULES)

@@ -1,8 +1,6 @@
 /* page/region.c -- see `page/region.h`. */
 #include "page/region.h"
 
-#include "os/options.h"
-
 GR_LINE struct word gr_region_base; /* each free reads it: nothing that is written later shares its line */
 
 /* Where a base may lie. The first is far above what programs map low, below what the kernel maps high, and above the
@@ -15,23 +13,6 @@ static const struct {
     {0x000400000000, 0x001000000000},
 };
 enum { RANGES = sizeof ranges / sizeof *ranges, TRIES = 8 };
-
-GR_LINE static struct word dense_chunks;
-
-/* A large block, or a slab of a few large ones, may be touched here and there alone: huge pages under it would cost memory that
- * nobody uses. Slabs of small blocks fill their pages, but for the last few of each class. */
-bool gr_region_want_huge_pages(size_t first, size_t chunks, bool dense) {
-    uint64_t mode = option_get(OPTION_THP);
-    uint64_t before = dense ? word_add_relaxed(&dense_chunks, chunks) : 0;
-    bool wanted = mode == THP_ALWAYS || (mode == THP_AUTO && dense && before >= THP_FROM_CHUNKS);
-    if (wanted)
-        os_want_huge_pages(region_address(first * CHUNK_GRANULES), chunks * CHUNK_BYTES, true);
-    return wanted;
-}
-
-GR_COLD bool gr_region_asks_by_run(void) {
-    return !HARDENED && option_get(OPTION_THP) == THP_AUTO && os_page_bytes() == GRANULE_BYTES / 16;
-}
 
 bool gr_region_boot(void) {
     uint64_t known = word_load_acquire(&gr_region_base); /* [acquire base-born] */

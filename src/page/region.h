@@ -43,12 +43,6 @@ bool gr_region_boot(void);
 /* Maps `chunks` chunks from number `first` on, zeroed. */
 enum os_result gr_region_map(size_t first, size_t chunks);
 
-/* Asks for huge pages under chunks that were just mapped, if they are worth it; `dense`: for slabs, which fill them. */
-bool gr_region_want_huge_pages(size_t first, size_t chunks, bool dense);
-
-/* Are huge pages under large blocks asked for block by block, and no more once their memory has gone back? */
-bool gr_region_asks_by_run(void);
-
 /* The chunk that boot itself mapped. */
 enum { REGION_BOOT_CHUNK = 0 };
 
