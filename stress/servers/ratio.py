@@ -146,12 +146,18 @@ def geometric_mean(rows, name, base, field):
     return statistics.geometric_mean(found) if found else float("nan")
 
 
+def print_means(title, rows, names, base):
+    for name in names:
+        speed, cpu, memory = (f"{geometric_mean(rows, name, base, field):.3f}" for field in ("rate", "cpu", "peak"))
+        line(title, name, "", "", "", speed, "", cpu, "", "", memory)
+
+
 def measure_all(chosen, top, tools, allocator, peers, options, bounded):
     base = glibc()
     allocators = [base, allocator, *peers]
     print(LEGEND.format(rounds=options.rounds, names=", ".join(one.name for one in allocators)))
     line("row", "allocator", "rate", "unit", "spread", "speed", "", "cpu", "", "peak MiB", "memory")
-    rows, failed = {}, 0
+    rows, failed, others = {}, 0, [one.name for one in allocators[1:]]
     for name, module in chosen.items():
         lacking = [need for need in module.NEEDS if not harness.which(need)]
         if lacking:
@@ -170,12 +176,10 @@ def measure_all(chosen, top, tools, allocator, peers, options, bounded):
         if base.name not in failures:
             for row, by_allocator in found.items():
                 print_row(row, by_allocator, base.name)
+            if len(found) > 1:
+                print_means(name + ", all", found, others, base.name)
             rows.update(found)
-    for one in allocators[1:]:
-        speed, cpu, memory = (
-            f"{geometric_mean(rows, one.name, base.name, field):.3f}" for field in ("rate", "cpu", "peak")
-        )
-        line("geometric mean", one.name, "", "", "", speed, "", cpu, "", "", memory)
+    print_means("geometric mean", rows, others, base.name)
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(
