@@ -99,7 +99,7 @@ static size_t opened(size_t first, size_t granules) {
  * lies in small pages, and wholly in what was asked for. */
 static struct half told;
 static struct word made_last; /* that granule of a block, which may be gone */
-enum { WHOLE = 1, OFTEN = 3 };
+enum { WHOLE = 1, OFTEN = 3, NEVER_WHOLE = OFTEN << 1, ALWAYS_WHOLE = NEVER_WHOLE | WHOLE };
 
 static size_t telling(size_t first, size_t granules) { return first + granules - 2; }
 
@@ -118,7 +118,7 @@ static bool is_written_whole(size_t granule) {
 static void learn_early(size_t granule) {
     size_t before = word_load_relaxed(&made_last);
     word_store_relaxed(&made_last, granule);
-    if (before && half_load_relaxed(&told) < (OFTEN << 1) && is_written_whole(before))
+    if (before && half_load_relaxed(&told) < NEVER_WHOLE && is_written_whole(before))
         tell(true);
 }
 
@@ -141,14 +141,21 @@ GR_COLD static void ask_for_huge_pages(size_t first, size_t granules, bool zero)
         gr_run_want_huge_pages(first, telling(first, granules) - first, half_load_relaxed(&told) & WHOLE);
 }
 
-/* RUN_NEW if the run, or what it grows by, will tell how it was used. */
+/* RUN_NEW if the run, or what it grows by, will tell how it was used. Where blocks are never written whole, one in eight does. */
 static uint32_t prepared(size_t first, size_t granules, bool zero) {
+    static struct half untelling;
     bool dirty = granules < 2 || !gr_thp_by_run();
     if (!dirty)
         gr_run_same_dirt(telling(first, granules), 1, &dirty);
-    if (!dirty && granules >= THP_FROM_GRANULES)
-        ask_for_huge_pages(first, granules, zero);
-    return dirty ? 0 : RUN_NEW;
+    if (dirty || granules < THP_FROM_GRANULES)
+        return dirty ? 0 : RUN_NEW;
+    if (half_load_relaxed(&told) == NEVER_WHOLE) {
+        uint32_t n = half_load_relaxed(&untelling);
+        half_store_relaxed(&untelling, n + 1);
+        return n % ASK_EACH ? 0 : RUN_NEW;
+    }
+    ask_for_huge_pages(first, granules, zero);
+    return RUN_NEW;
 }
 
 GR_COLD static void learn(size_t first, size_t granules) { tell(is_written_whole(telling(first, granules))); }
@@ -156,10 +163,9 @@ GR_COLD static void learn(size_t first, size_t granules) { tell(is_written_whole
 /* RUN_NEW if the block, which had `have` granules and now has more, will tell how it was used. One that is written whole will be written
  * on to the end of what it grows by: then it tells no more. */
 GR_COLD static uint32_t grown(size_t first, size_t have, size_t granules, uint32_t run) {
-    const uint32_t always_whole = OFTEN << 1 | WHOLE;
-    if ((run & RUN_NEW) && have >= THP_FROM_GRANULES && half_load_relaxed(&told) != always_whole)
+    if ((run & RUN_NEW) && have >= THP_FROM_GRANULES && half_load_relaxed(&told) != ALWAYS_WHOLE)
         learn(first, have);
-    if (granules < THP_FROM_GRANULES || half_load_relaxed(&told) != always_whole)
+    if (granules < THP_FROM_GRANULES || half_load_relaxed(&told) != ALWAYS_WHOLE)
         return telling(first, granules) < first + have ? run & RUN_NEW : prepared(first, granules, false);
     return gr_run_want_huge_pages_on(first, have, granules) ? 0 : run & RUN_NEW;
 }
