@@ -80,6 +80,45 @@ static int touched_here_and_there(void *unused) {
     return 0;
 }
 
+/* Blocks of 1 MiB tell; then smaller ones have huge pages, too, and the 2 MiB in which they begin and end. */
+static int smaller_ones(void *unused) {
+    (void)unused;
+    for (size_t i = 0; i < BLOCKS; i++)
+        write_whole(made(MIB - 1, false), MIB - 1);
+    must(asked >= (BLOCKS - 8) * MIB && asked <= (BLOCKS + 2) * MIB);
+    for (size_t i = 0; i < BLOCKS; i++)
+        write_whole(made(300 * KIB, false), 300 * KIB);
+    must(asked >= (BLOCKS - 8) * MIB + BLOCKS * 300 * KIB && asked <= (BLOCKS + 4) * MIB + BLOCKS * 320 * KIB);
+    must(rss_bytes() <= asked + 16 * MIB);
+    return 0;
+}
+
+static int small_ones(void *unused) {
+    (void)unused;
+    for (size_t i = 0; i < BLOCKS; i++)
+        write_whole(made(MIB - GRANULE_BYTES, false), MIB - GRANULE_BYTES);
+    must(!asked);
+    return 0;
+}
+
+/* One block in eight tells on, and three have to. */
+static int turned_sparse(void *unused) {
+    (void)unused;
+    size_t then = 0;
+    for (size_t i = 0; i < BLOCKS / 8; i++)
+        write_whole(made(SHORT, false), SHORT);
+    must(asked);
+    for (size_t i = 0; i < BLOCKS; i++) {
+        void *p = made(SHORT, false);
+        write_ends(p, SHORT);
+        granary_free(p);
+        granary_malloc_trim(0);
+        then = i == BLOCKS / 2 ? asked : then;
+    }
+    must(asked == then);
+    return 0;
+}
+
 static int zero_and_kept(void *unused) {
     (void)unused;
     for (size_t i = 0; i < 2 * BLOCKS; i++)
@@ -209,6 +248,7 @@ static void who_writes_whole_is_asked_for(void **state) {
     in_own_process(written_whole, false, "malloc, written whole");
     in_own_process(written_whole, true, "calloc, written whole");
     in_own_process(written_in_a_loop, false, "one after the other");
+    in_own_process(smaller_ones, false, "1 MiB, then 300 KiB");
     in_own_process(grown, false, "grown");
     in_own_process(appended, true, "appended to");
 }
@@ -216,6 +256,8 @@ static void who_writes_whole_is_asked_for(void **state) {
 static void who_touches_little_is_not(void **state) {
     (void)state;
     in_own_process(touched_here_and_there, false, "malloc, the ends written");
+    in_own_process(small_ones, false, "below 1 MiB");
+    in_own_process(turned_sparse, false, "written whole, then the ends");
     in_own_process(appended, false, "grown, not written");
     in_own_process(zero_and_kept, true, "calloc, the ends written");
     in_own_process(zero_and_freed, true, "calloc, freed untouched");

@@ -63,7 +63,8 @@ enum {
     HUGE_RECORDS = 1 << 16,       /* blocks with mappings of their own; the kernel's map limit is near it */
 
     THP_FROM_CHUNKS = 16,       /* 64 MiB of small slabs before huge pages are asked for, */
-    THP_FROM_GRANULES = 64,     /* and large blocks of 4 MiB */
+    THP_FROM_GRANULES = 64,     /* and large blocks of 4 MiB, if not all blocks are known to be written whole */
+    TELLING_GRANULES = 16,      /* large blocks that tell how they were used: from 1 MiB on */
     THP_UNTOLD_GRANULES = 4096, /* 256 MiB from calloc at most, before a large block has told how it was used */
     HUGE_PAGE_GRANULES = 32,    /* 2 MiB, where a page is 4 KiB */
     THP_MOST_US =

@@ -510,16 +510,25 @@ static void set_huge(struct arena *a, size_t first, size_t granules) {
         set_bit(&a->huge, w, true);
 }
 
-GR_COLD void gr_run_want_huge_pages(size_t first, size_t granules, bool written) {
-    struct arena *a = arena_of(first);
-    size_t from = round_up(first, HUGE_PAGE_GRANULES), end = first + granules;
+/* Under those 2 MiB of [from, end) to which nobody has been. `bring`: nobody else has the granules from there on, and they will be
+ * written; 0: nobody knows. */
+static void want_huge_pages(struct arena *a, size_t from, size_t end, size_t bring) {
     for (size_t to = from; from < end; to += HUGE_PAGE_GRANULES) {
         if (to + HUGE_PAGE_GRANULES <= end && !dirty_in(a, to % ARENA_GRANULES, HUGE_PAGE_GRANULES))
             continue;
-        if (from < to && gr_thp_ask(from, to - from, written ? from : 0))
+        if (from < to && gr_thp_ask(from, to - from, bring ? max_size(from, bring) : 0))
             set_huge(a, from, to - from);
         from = to + HUGE_PAGE_GRANULES;
     }
+}
+
+GR_COLD void gr_run_want_huge_pages(size_t first, size_t granules, bool written) {
+    want_huge_pages(arena_of(first), round_up(first, HUGE_PAGE_GRANULES), first + granules, written ? first : 0);
+}
+
+GR_COLD void gr_run_want_huge_pages_around(size_t first, size_t granules) {
+    want_huge_pages(arena_of(first), first / HUGE_PAGE_GRANULES * HUGE_PAGE_GRANULES,
+                    round_up(first + granules, HUGE_PAGE_GRANULES), first);
 }
 
 GR_COLD bool gr_run_want_huge_pages_on(size_t first, size_t have, size_t granules) {

@@ -130,6 +130,9 @@ unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64
 /* The holder asks for huge pages under what of these granules nobody has touched; `written`: somebody will write them all. */
 void gr_run_want_huge_pages(size_t first, size_t granules, bool written);
 
+/* For a run that will be written whole: also under the 2 MiB in which it begins and ends, if nobody has been there either. */
+void gr_run_want_huge_pages_around(size_t first, size_t granules);
+
 /* For a run that had `have` granules and will grow on: asks under all of it, so that it stays one mapping, whose pages can be moved, and
  * under the rest of the 2 MiB in which it ends, if that is vacant. False: there is nothing new to ask for. */
 bool gr_run_want_huge_pages_on(size_t first, size_t have, size_t granules);

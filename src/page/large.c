@@ -137,24 +137,34 @@ static bool are_huge_pages_wanted(size_t granules, bool zero) {
 
 GR_COLD static void ask_for_huge_pages(size_t first, size_t granules, bool zero) {
     learn_early(telling(first, granules));
-    if (are_huge_pages_wanted(granules, zero))
+    if (granules >= THP_FROM_GRANULES && are_huge_pages_wanted(granules, zero))
         gr_run_want_huge_pages(first, telling(first, granules) - first, half_load_relaxed(&told) & WHOLE);
 }
 
-/* RUN_NEW if the run, or what it grows by, will tell how it was used. Where blocks are never written whole, one in eight does. */
+/* Once all that told has told the same, one block in eight tells on. */
+static bool is_known(size_t granules) {
+    static struct half known;
+    uint32_t n = half_load_relaxed(&known);
+    if (granules >= TELLING_GRANULES)
+        half_store_relaxed(&known, n + 1);
+    return granules < TELLING_GRANULES || n % ASK_EACH;
+}
+
+/* RUN_NEW if the run, or what it grows by, will tell how it was used. */
 static uint32_t prepared(size_t first, size_t granules, bool zero) {
-    static struct half untelling;
     bool dirty = granules < 2 || !gr_thp_by_run();
     if (!dirty)
         gr_run_same_dirt(telling(first, granules), 1, &dirty);
-    if (dirty || granules < THP_FROM_GRANULES)
-        return dirty ? 0 : RUN_NEW;
-    if (half_load_relaxed(&told) == NEVER_WHOLE) {
-        uint32_t n = half_load_relaxed(&untelling);
-        half_store_relaxed(&untelling, n + 1);
-        return n % ASK_EACH ? 0 : RUN_NEW;
+    if (dirty)
+        return 0;
+    uint32_t is = half_load_relaxed(&told);
+    if (is >= NEVER_WHOLE && is_known(granules)) {
+        if (is == ALWAYS_WHOLE)
+            gr_run_want_huge_pages_around(first, granules);
+        return 0;
     }
-    ask_for_huge_pages(first, granules, zero);
+    if (granules >= TELLING_GRANULES)
+        ask_for_huge_pages(first, granules, zero);
     return RUN_NEW;
 }
 
@@ -163,7 +173,7 @@ GR_COLD static void learn(size_t first, size_t granules) { tell(is_written_whole
 /* RUN_NEW if the block, which had `have` granules and now has more, will tell how it was used. One that is written whole will be written
  * on to the end of what it grows by: then it tells no more. */
 GR_COLD static uint32_t grown(size_t first, size_t have, size_t granules, uint32_t run) {
-    if ((run & RUN_NEW) && have >= THP_FROM_GRANULES && half_load_relaxed(&told) != ALWAYS_WHOLE)
+    if ((run & RUN_NEW) && have >= TELLING_GRANULES && half_load_relaxed(&told) != ALWAYS_WHOLE)
         learn(first, have);
     if (granules < THP_FROM_GRANULES || half_load_relaxed(&told) != ALWAYS_WHOLE)
         return telling(first, granules) < first + have ? run & RUN_NEW : prepared(first, granules, false);
@@ -224,7 +234,7 @@ bool gr_large_free(void *p) {
     if ((run & RUN_FREED) || !half_cas_strong_relaxed(record, &run, run | RUN_FREED))
         return false;
     size_t granules = run_granules(run);
-    if ((run & RUN_NEW) && granules >= THP_FROM_GRANULES)
+    if ((run & RUN_NEW) && granules >= TELLING_GRANULES)
         learn(first, granules);
     gr_page_map_set(first, granules, 0);
     give_up(first, granules, round_up(gr_large_bytes(p), os_page_bytes()));
