@@ -65,7 +65,7 @@ enum {
     THP_FROM_CHUNKS = 16,       /* 64 MiB of small slabs before huge pages are asked for, */
     THP_FROM_GRANULES = 64,     /* and large blocks of 4 MiB, if not all blocks are known to be written whole */
     TELLING_GRANULES = 16,      /* large blocks that tell how they were used: from 1 MiB on */
-    THP_UNTOLD_GRANULES = 4096, /* 256 MiB from calloc at most, before a large block has told how it was used */
+    THP_UNTOLD_GRANULES = 4096, /* 256 MiB under large blocks at most, before one has told that it was written whole */
     HUGE_PAGE_GRANULES = 32,    /* 2 MiB, where a page is 4 KiB */
     THP_MOST_US =
         1000,      /* a huge page that takes more is dear: 80 to 500 are usual, and 150 to 700 for 512 small ones */

@@ -94,12 +94,14 @@ static size_t opened(size_t first, size_t granules) {
     return 0;
 }
 
-/* How the program uses large blocks of some MiB, as those have told that had memory where nobody had been: twice the number of those
- * in a row that told the same, and WHOLE if that was that they were written whole. What tells is the last granule but one, which
+/* How the program uses large blocks of a MiB and more, as those have told that had memory where nobody had been: twice the number of
+ * those in a row that told the same, and WHOLE if that was that they were written whole. What tells is the last granule but one, which
  * lies in small pages, and wholly in what was asked for. */
 static struct half told;
-static struct word made_last; /* that granule of a block, which may be gone */
-enum { WHOLE = 1, OFTEN = 3, NEVER_WHOLE = OFTEN << 1, ALWAYS_WHOLE = NEVER_WHOLE | WHOLE };
+static struct half
+    untold; /* granules under which huge pages were asked for since a block told that it was written whole */
+static struct word watched; /* the telling granule of a block that was just made */
+enum { WHOLE = 1, OFTEN = 2, NEVER_WHOLE = OFTEN << 1, ALWAYS_WHOLE = NEVER_WHOLE | WHOLE };
 
 static size_t telling(size_t first, size_t granules) { return first + granules - 2; }
 
@@ -107,6 +109,8 @@ static size_t telling(size_t first, size_t granules) { return first + granules -
 static void tell(bool whole) {
     uint32_t was = half_load_relaxed(&told), times = (was & WHOLE) == whole ? was >> 1 : 0;
     half_store_relaxed(&told, (times < OFTEN ? times + 1 : times) << 1 | whole);
+    if (whole)
+        half_store_relaxed(&untold, 0);
 }
 
 static bool is_written_whole(size_t granule) {
@@ -114,40 +118,47 @@ static bool is_written_whole(size_t granule) {
     return os_residence(region_address(granule), GRANULE_BYTES, there) && !memchr(there, 0, sizeof there);
 }
 
-/* The one before may have been written by now, and tells it before any block is freed. */
+/* A block may have been written by the time that the next one is made, and tells it before any block is freed. */
 static void learn_early(size_t granule) {
-    size_t before = word_load_relaxed(&made_last);
-    word_store_relaxed(&made_last, granule);
-    if (before && half_load_relaxed(&told) < NEVER_WHOLE && is_written_whole(before))
+    size_t before = word_load_relaxed(&watched);
+    word_store_relaxed(&watched, granule);
+    if (before && is_written_whole(before))
         tell(true);
 }
 
-/* Huge pages are for who writes blocks whole. A page of calloc's that is read before it is written comes twice, and then has to go
- * from the other processors' tables: from calloc huge pages are asked for while nothing speaks against it. */
-static bool are_huge_pages_wanted(size_t granules, bool zero) {
-    static struct half untold;
-    uint32_t is = half_load_relaxed(&told), before = half_load_relaxed(&untold);
-    if (is)
-        return (is & WHOLE) && (zero || is >> 1 >= OFTEN);
-    if (!zero || before + granules > THP_UNTOLD_GRANULES)
+GR_COLD static void learn(size_t first, size_t granules) {
+    size_t granule = telling(first, granules);
+    if (word_load_relaxed(&watched) == granule)
+        word_store_relaxed(&watched, 0);
+    tell(is_written_whole(granule));
+}
+
+/* However a program begins, what it does then may be another matter. */
+static bool is_in_credit(size_t granules) {
+    uint32_t before = half_load_relaxed(&untold);
+    if (before + granules > THP_UNTOLD_GRANULES)
         return false;
     half_store_relaxed(&untold, before + (uint32_t)granules);
     return true;
 }
 
+/* Huge pages are for who writes blocks whole. A page of calloc's that is read before it is written comes twice, and then has to go
+ * from the other processors' tables: from calloc huge pages are asked for while nothing speaks against it. */
 GR_COLD static void ask_for_huge_pages(size_t first, size_t granules, bool zero) {
-    learn_early(telling(first, granules));
-    if (granules >= THP_FROM_GRANULES && are_huge_pages_wanted(granules, zero))
-        gr_run_want_huge_pages(first, telling(first, granules) - first, half_load_relaxed(&told) & WHOLE);
+    uint32_t is = half_load_relaxed(&told);
+    bool wanted = is ? (is & WHOLE) && (zero || is == ALWAYS_WHOLE) : zero;
+    if (wanted && granules >= THP_FROM_GRANULES && is_in_credit(granules))
+        gr_run_want_huge_pages(first, telling(first, granules) - first, is & WHOLE);
 }
 
-/* Once all that told has told the same, one block in eight tells on. */
+/* Once all have told the same one in eight does, or each one if that many MiB wait to be told of. */
 static bool is_known(size_t granules) {
     static struct half known;
     uint32_t n = half_load_relaxed(&known);
-    if (granules >= TELLING_GRANULES)
-        half_store_relaxed(&known, n + 1);
-    return granules < TELLING_GRANULES || n % ASK_EACH;
+    if (granules < TELLING_GRANULES)
+        return true;
+    half_store_relaxed(&known, n + 1);
+    return n % ASK_EACH && half_load_relaxed(&untold) <= THP_UNTOLD_GRANULES / 2;
 }
 
 /* RUN_NEW if the run, or what it grows by, will tell how it was used. */
@@ -159,16 +170,16 @@ static uint32_t prepared(size_t first, size_t granules, bool zero) {
         return 0;
     uint32_t is = half_load_relaxed(&told);
     if (is >= NEVER_WHOLE && is_known(granules)) {
-        if (is == ALWAYS_WHOLE)
+        if (is == ALWAYS_WHOLE && is_in_credit(granules))
             gr_run_want_huge_pages_around(first, granules);
         return 0;
     }
-    if (granules >= TELLING_GRANULES)
+    if (granules >= TELLING_GRANULES) {
+        learn_early(telling(first, granules));
         ask_for_huge_pages(first, granules, zero);
+    }
     return RUN_NEW;
 }
-
-GR_COLD static void learn(size_t first, size_t granules) { tell(is_written_whole(telling(first, granules))); }
 
 /* RUN_NEW if the block, which had `have` granules and now has more, will tell how it was used. One that is written whole will be written
  * on to the end of what it grows by: then it tells no more. */
