@@ -1,5 +1,5 @@
 /* unit_guard.c -- page/guard.h: runs without access, opened by their claimer. In the plain build nothing is held back for long. */
-/* test: hardened=only wrap=madvise */
+/* test: hardened=only wrap=madvise,os_thread_us */
 /* test: hardened=only name=split args="split" */
 #include "test.h"
 
@@ -22,6 +22,9 @@ int __wrap_madvise(void *at, size_t bytes, int advice) {
     }
     return __real_madvise(at, bytes, advice);
 }
+
+uint64_t __wrap_os_thread_us(void);
+uint64_t __wrap_os_thread_us(void) { return 0; } /* no huge page is dear */
 
 static int read_at(void *p) { return *(volatile char *)p; }
 
@@ -140,6 +143,30 @@ static void guard_count_is_bounded_where_guards_split(void **state) {
     }
 }
 
+enum { HEAP_GRANULES = (THP_FROM_CHUNKS + 4) * CHUNK_GRANULES };
+
+/* A large block that had to lie among slabs leaves guards there; the next slab in its place asks for a huge page. */
+static int claim_guarded(void *unused) {
+    size_t first = 0, last = 0;
+    (void)unused;
+    for (size_t n = 0; n < HEAP_GRANULES || !first || last != first + HUGE_PAGE_GRANULES - 1; n++) {
+        must(n < 2 * HEAP_GRANULES && (last = gr_run_claim(1, 1)) != 0);
+        if (n >= HEAP_GRANULES && last % HUGE_PAGE_GRANULES == 0)
+            first = last;
+    }
+    gr_guard_free(first, HUGE_PAGE_GRANULES, HUGE_PAGE_GRANULES * GRANULE_BYTES);
+    gr_guard_flush();
+    must(gr_run_claim(1, 1) == first);
+    must(gr_guard_open(first, 1));
+    must_read_zero(region_address(first), GRANULE_BYTES);
+    return 0;
+}
+
+static void guard_is_not_touched_for_a_huge_page(void **state) {
+    (void)state;
+    must_end_well(in_child(claim_guarded, NULL, 20), "claimed where guards are");
+}
+
 int main(int argc, char **argv) {
     split = argc == 2 && strcmp(argv[1], "split") == 0;
     const struct CMUnitTest tests[] = {
@@ -148,6 +175,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(guard_flush_gives_all_back),
         cmocka_unit_test(guard_behind_a_large_block),
         cmocka_unit_test(guard_count_is_bounded_where_guards_split),
+        cmocka_unit_test(guard_is_not_touched_for_a_huge_page),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -318,10 +318,14 @@ static enum os_result grow(unsigned need, bool dense) {
 
 /* ---- runs ---- */
 
-/* With a huge page where it is the first granule of one, in a chunk that may have them, and nobody has been there. */
+/* With a huge page where it is the first granule of one, in a chunk that may have them, and nobody has been there. Not where a guard
+ * is, which the claimer opens. */
 static size_t in_huge_page(size_t first) {
     struct arena *a = first ? arena_of(first) : NULL;
     unsigned at = first % ARENA_GRANULES;
+    size_t guarded = first;
+    if (HARDENED && a && gr_run_guarded(&guarded, 1))
+        return first;
     if (a && at % HUGE_PAGE_GRANULES == 0 && half_load_relaxed(&a->huge) >> (at / CHUNK_GRANULES) & 1 &&
         !dirty_in(a, at, HUGE_PAGE_GRANULES))
         gr_thp_ask(first, HUGE_PAGE_GRANULES, first);
