@@ -1,6 +1,6 @@
 /* memory_huge_pages.c -- huge pages that thp:auto asks for cost a twentieth of memory at most: in a heap of small blocks far above
- * where it begins to ask, full, and sparse in two degrees after random frees, beside the same heap under thp:never. No page is dear: the
- * thread's clock stands still.
+ * where it begins to ask, full, and sparse in two degrees after random frees, beside the same heap under thp:never. A heap of a few MiB
+ * asks for them behind pages that are in use, and behind others does not. No page is dear: the thread's clock stands still.
  */
 /* test: sanitize=off timeout=120 serial=on wrap=madvise,clock_gettime */
 #include "semantics_calls.h"
@@ -113,7 +113,41 @@ static void auto_costs_a_twentieth_at_most(void **state) {
     munmap(f, 2 * sizeof *f);
 }
 
+enum { FEW_BLOCKS = 24 * MIB / KIB, FEW_FROM = 8 * MIB };
+
+/* Blocks of a KiB, of which one in `touched` is written, or none for 0. */
+static int few(void *to, const char *options, size_t touched) {
+    gr_options_parse(options, "test: ");
+    for (size_t i = 0; i < FEW_BLOCKS; i++) {
+        char *p = granary_malloc(KIB);
+        must(p != NULL);
+        if (touched && i % touched == 0)
+            *p = 1;
+    }
+    *(size_t *)to = asked;
+    return 0;
+}
+
+static int few_filled(void *to) { return few(to, "thp:auto", 1); }
+static int few_half_filled(void *to) { return few(to, "thp:auto", 8); }
+static int few_untouched(void *to) { return few(to, "thp:auto", 0); }
+
+static void a_heap_of_a_few_mib_asks_behind_filled_pages(void **state) {
+    (void)state;
+    size_t *to = mmap(NULL, sizeof *to, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(to, MAP_FAILED);
+    must_end_well(in_child(few_filled, to, 100), "filled");
+    printf("filled: asked for huge pages under %zu MiB\n", *to / MIB);
+    assert_in_range(*to, FEW_BLOCKS * KIB - FEW_FROM - 4 * MIB, FEW_BLOCKS * KIB - FEW_FROM + 2 * MIB);
+    must_end_well(in_child(few_half_filled, to, 100), "half filled");
+    assert_int_equal(*to, 0);
+    must_end_well(in_child(few_untouched, to, 100), "untouched");
+    assert_int_equal(*to, 0);
+    munmap(to, sizeof *to);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(auto_costs_a_twentieth_at_most)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(auto_costs_a_twentieth_at_most),
+                                       cmocka_unit_test(a_heap_of_a_few_mib_asks_behind_filled_pages)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -74,6 +74,7 @@ size_t os_page_bytes(void) { return 4096; }
 bool os_residence(void *, size_t, uint8_t *) { return false; }
 bool gr_region_boot(void) { return mapped[0][0] = true; }
 bool gr_thp_may(size_t, size_t, bool) { return false; }
+bool gr_thp_may_early(void) { return false; }
 bool gr_thp_by_run(void) { return false; }
 bool gr_thp_ask(size_t, size_t, size_t) { return true; }
 void gr_thp_ask_no_more(size_t, size_t) {}

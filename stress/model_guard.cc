@@ -47,6 +47,7 @@ void os_want_huge_pages(void *, size_t, bool) {}
 void *os_map(size_t) { return nullptr; }
 bool gr_region_boot(void) { return true; }
 bool gr_thp_may(size_t, size_t, bool) { return false; }
+bool gr_thp_may_early(void) { return false; }
 bool gr_thp_by_run(void) { return false; }
 bool gr_thp_ask(size_t, size_t, size_t) { return true; }
 void gr_thp_ask_no_more(size_t, size_t) {}

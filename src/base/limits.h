@@ -62,15 +62,16 @@ enum {
     META_CHUNK_BYTES = 64 * 1024, /* step in which records are mapped */
     HUGE_RECORDS = 1 << 16,       /* blocks with mappings of their own; the kernel's map limit is near it */
 
-    THP_FROM_CHUNKS = 16,       /* 64 MiB of small slabs before huge pages are asked for, */
+    THP_NOT_BEFORE_CHUNKS = 2,  /* 8 MiB of small slabs before huge pages are asked for behind filled ones, */
+    THP_FROM_CHUNKS = 16,       /* and 64 MiB before they are asked for without a look, */
     THP_FROM_GRANULES = 64,     /* and large blocks of 4 MiB, if not all blocks are known to be written whole */
     TELLING_GRANULES = 16,      /* large blocks that tell how they were used: from 1 MiB on */
     THP_UNTOLD_GRANULES = 4096, /* 256 MiB under large blocks at most, before one has told that it was written whole */
     HUGE_PAGE_GRANULES = 32,    /* 2 MiB, where a page is 4 KiB */
-    THP_MOST_US =
-        1000,      /* a huge page that takes more is dear: 80 to 500 are usual, and 150 to 700 for 512 small ones */
-    THP_PASS = 32, /* so many are not asked for after a dear one, and four times as many after each further one */
-    THP_PASS_STEPS = 4, /* of these, at most */
+    THP_MOST_US = 1000,         /* a dear huge page takes more; 80 to 500 are usual, 150 to 700 for 512 small ones */
+    THP_PASS = 32,              /* so many are not asked for after a dear one, four times as many after each further */
+    THP_PASS_STEPS = 4,         /* of these, at most */
+
     CACHE_TICK_MS = 1000,
     KEEPER_FROM_GRANULES = 512, /* 32 MiB in use before there is a housekeeping thread */
     LIMIT_FROM_GRANULES = 512,  /* and before the control group's limit is asked for, */

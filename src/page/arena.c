@@ -318,17 +318,43 @@ static enum os_result grow(unsigned need, bool dense) {
 
 /* ---- runs ---- */
 
+/* How many pages of the run are in memory. False: the system does not say. */
+static bool pages_there(size_t first, size_t granules, size_t *pages) {
+    uint8_t there[CHUNK_BYTES / 4096];
+    size_t bytes = granules * GRANULE_BYTES;
+    if (!os_residence(region_address(first), bytes, there))
+        return false;
+    *pages = 0;
+    for (size_t i = 0; i < bytes / os_page_bytes(); i++)
+        *pages += there[i];
+    return true;
+}
+
+static bool is_huge(const struct arena *a, unsigned chunk) { return half_load_relaxed(&a->huge) >> chunk & 1; }
+
+/* The heap is not large yet, and fills its pages: of the granules in the same place of the dense chunk before, 15 pages in 16 are in
+ * memory. Those just before it are not asked about: slabs there have blocks that were not handed out yet. */
+static bool is_filled_before(const struct arena *a, size_t first) {
+    unsigned chunk = first % ARENA_GRANULES / CHUNK_GRANULES;
+    uint64_t below = half_load_relaxed(&a->dense) & ((1u << chunk) - 1);
+    if (!below || !gr_thp_may_early())
+        return false;
+    size_t before = first - (chunk - bits_highest(below)) * (size_t)CHUNK_GRANULES, pages;
+    return pages_there(before, HUGE_PAGE_GRANULES, &pages) &&
+           pages >= HUGE_PAGE_GRANULES * (GRANULE_BYTES / os_page_bytes()) / 16 * 15;
+}
+
 /* With a huge page where it is the first granule of one, in a chunk that may have them, and nobody has been there. Not where a guard
  * is, which the claimer opens. */
 static size_t in_huge_page(size_t first) {
     struct arena *a = first ? arena_of(first) : NULL;
-    unsigned at = first % ARENA_GRANULES;
+    unsigned at = first % ARENA_GRANULES, chunk = at / CHUNK_GRANULES;
     size_t guarded = first;
     if (HARDENED && a && gr_run_guarded(&guarded, 1))
         return first;
-    if (a && at % HUGE_PAGE_GRANULES == 0 && half_load_relaxed(&a->huge) >> (at / CHUNK_GRANULES) & 1 &&
-        !dirty_in(a, at, HUGE_PAGE_GRANULES))
-        gr_thp_ask(first, HUGE_PAGE_GRANULES, first);
+    if (a && at % HUGE_PAGE_GRANULES == 0 && !dirty_in(a, at, HUGE_PAGE_GRANULES) &&
+        (is_huge(a, chunk) || is_filled_before(a, first)) && gr_thp_ask(first, HUGE_PAGE_GRANULES, first))
+        set_bit(&a->huge, chunk, true);
     return first;
 }
 
@@ -478,13 +504,8 @@ void gr_run_free(size_t first, size_t granules) {
 
 /* Is less than a quarter of the run in memory? */
 static bool is_sparse(size_t first, unsigned granules) {
-    uint8_t there[CHUNK_BYTES / 4096];
-    size_t bytes = granules * (size_t)GRANULE_BYTES, pages = bytes / os_page_bytes(), found = 0;
-    if (!os_residence(region_address(first), bytes, there))
-        return false;
-    for (size_t i = 0; i < pages; i++)
-        found += there[i];
-    return found * 4 < pages;
+    size_t pages;
+    return pages_there(first, granules, &pages) && pages < granules * (GRANULE_BYTES / os_page_bytes()) / 4;
 }
 
 /* The first of the runs that a word's mask holds, which leaves the mask. */
@@ -550,7 +571,7 @@ GR_COLD bool gr_run_want_huge_pages_on(size_t first, size_t have, size_t granule
     bool asked = gr_thp_ask(first, end - first, bring);
     if (asked)
         set_huge(a, first, end - first);
-    else if (half_load_relaxed(&a->huge) >> (first % ARENA_GRANULES / CHUNK_GRANULES) & 1)
+    else if (is_huge(a, first % ARENA_GRANULES / CHUNK_GRANULES))
         gr_thp_ask_no_more(first, granules);
     return asked;
 }
@@ -559,8 +580,8 @@ void gr_run_has_holes(size_t granule) {
     struct arena *a = arena_of(granule);
     unsigned chunk = granule % ARENA_GRANULES / CHUNK_GRANULES;
     uint32_t bit = 1u << chunk;
-    if (half_load_relaxed(&a->huge) & bit && half_and_relaxed(&a->huge, ~bit) & bit) {
-        os_want_huge_pages(region_address(granule & ~(size_t)(CHUNK_GRANULES - 1)), CHUNK_BYTES, false);
+    if (is_huge(a, chunk) && half_and_relaxed(&a->huge, ~bit) & bit) {
+        gr_thp_ask_no_more(granule & ~(size_t)(CHUNK_GRANULES - 1), CHUNK_GRANULES);
         purge_clean(a, granule / ARENA_GRANULES, chunk);
     }
 }

@@ -98,8 +98,7 @@ static size_t opened(size_t first, size_t granules) {
  * those in a row that told the same, and WHOLE if that was that they were written whole. What tells is the last granule but one, which
  * lies in small pages, and wholly in what was asked for. */
 static struct half told;
-static struct half
-    untold; /* granules under which huge pages were asked for since a block told that it was written whole */
+static struct half untold;  /* granules under which they were asked for since one told that it was written whole */
 static struct word watched; /* the telling granule of a block that was just made */
 enum { WHOLE = 1, OFTEN = 2, NEVER_WHOLE = OFTEN << 1, ALWAYS_WHOLE = NEVER_WHOLE | WHOLE };
 

@@ -17,6 +17,9 @@
 /* May chunks that were just mapped have huge pages? `dense`: they are for slabs of small blocks. */
 bool gr_thp_may(size_t first_chunk, size_t chunks, bool dense);
 
+/* In a heap that is not large yet, but more than a few chunks: may those have them that follow on filled ones? */
+bool gr_thp_may_early(void);
+
 /* Are huge pages under large blocks asked for block by block, and no more once their memory has gone back? */
 bool gr_thp_by_run(void);
 
