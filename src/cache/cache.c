@@ -145,7 +145,7 @@ void gr_cache_drop_empties(struct cache *self) {
 static void put_away(struct cache *self, unsigned class, struct magazine *m, bool keep_depot) {
     if (!m)
         return;
-    if (keep_depot && m->count * 4u >= m->rounds * 3u && gr_depot_push(home_of(self), class, m))
+    if (keep_depot && m->count * 4u >= m->rounds && gr_depot_push(home_of(self), class, m))
         return;
     if (m->count)
         dissolve(class, m, "free");
