@@ -244,6 +244,28 @@ static void cache_refill_from_the_spare_then_the_depot_then_slabs(void **state) 
         give(class, held[i]);
 }
 
+/* Half as many again as a magazine holds, taken and given in turn: no miss, but a swap each way, until one magazine does. */
+static void cache_that_swings_within_two_magazines_gets_larger_ones(void **state) {
+    (void)state;
+    enum { CLASS = 20, TURNS = 400, LAST = 50 };
+    const struct own *o = &self->own[CLASS];
+    void *held[64];
+    give(CLASS, take(CLASS));
+    unsigned first = o->rounds, n = first + first / 2, swaps = 0;
+    must(n <= COUNT_OF(held));
+    for (unsigned turn = 0; turn < TURNS; turn++) {
+        if (turn == TURNS - LAST)
+            swaps = o->swaps;
+        for (unsigned i = 0; i < n; i++)
+            must((held[i] = take(CLASS)) != NULL);
+        for (unsigned i = 0; i < n; i++)
+            give(CLASS, held[i]);
+    }
+    invariants_hold();
+    assert_true(o->rounds >= n);
+    assert_int_equal(o->swaps, swaps);
+}
+
 static void cache_of_who_only_frees_keeps_no_spare(void **state) {
     (void)state;
     enum { MANY = 3000 };
@@ -485,6 +507,7 @@ int main(void) {
         TEST(cache_refill_takes_a_full_spare),
         TEST(cache_refill_grows_by_misses),
         TEST(cache_refill_from_the_spare_then_the_depot_then_slabs),
+        TEST(cache_that_swings_within_two_magazines_gets_larger_ones),
         TEST(cache_of_who_only_frees_keeps_no_spare),
         TEST(cache_overflow_loses_nothing),
         TEST(cache_flush_keeps_full_magazines_for_others),

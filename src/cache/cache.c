@@ -16,6 +16,7 @@ enum {
     CLAIM_BYTES = 2 * 1024,   /* a class's first claims, so many rounds at most */
     CLAIM_PART = 2,           /* later ones: this part of what was claimed before */
     CLAIMED_MOST = UINT8_MAX, /* who claimed so much has whole magazines */
+    SWAPS_GROW = 64,          /* so many with the spare, and no miss: one magazine should do */
     LEAST_BUDGET = 32 * 1024, /* of a thread, in bytes of blocks in one magazine per class */
     SHARES_TOTAL = 8 * 1024 * 1024,
     SHARES_LEAST = 4, /* threads' shares that there are at least */
@@ -218,10 +219,10 @@ static unsigned claim_rounds(const struct own *o, unsigned class) {
     return (unsigned)max_size(first, o->claimed / CLAIM_PART);
 }
 
-/* A miss: the class's next magazine may hold twice as much, within the budget. True: its first one has to do, which is then not
+/* The class's next magazine may hold twice as much, within the budget. True: its first one has to do, which is then not
  * joined by a second one before it has been full twice; else each of a thousand threads that allocate and free once would have
  * one of every class. */
-static bool grow_rounds(struct cache *self, unsigned class, bool swings) {
+static bool grow_rounds(struct cache *self, unsigned class, uint64_t budget) {
     struct own *o = &self->own[class];
     const struct size_class *k = &gr_classes[class];
     unsigned first = (unsigned)max_size(min_size(FIRST_BYTES / k->bytes, FIRST_ROUNDS), 2);
@@ -231,7 +232,7 @@ static bool grow_rounds(struct cache *self, unsigned class, bool swings) {
     if (next == o->rounds)
         return false;
     uint64_t more = (uint64_t)(next - o->rounds) * k->bytes;
-    if (o->rounds && (gr_bin_is_sparse(class) || self->rounds_bytes + more > gr_cache_budget(swings)))
+    if (o->rounds && (gr_bin_is_sparse(class) || self->rounds_bytes + more > budget))
         return o->rounds <= FIRST_ROUNDS; /* until other classes fall idle */
     o->rounds = (uint8_t)next;
     self->rounds_bytes += more;
@@ -302,6 +303,22 @@ GR_INLINE void swap_spare(struct cache *self, unsigned class, struct magazine *s
     GR_COMMIT(&self->top[class], &spare->slot[spare->count]);
 }
 
+/* A class that swings within its two magazines never misses, but each swap is a jump that no processor foresees: with larger ones it
+ * swings within one, and holds no more blocks for that. So it may go beyond the budget, to twice that. */
+GR_NOINLINE static void enlarge(struct cache *self, unsigned class) {
+    struct own *o = &self->own[class];
+    struct magazine *bigger;
+    o->swaps = 0;
+    grow_rounds(self, class, 2 * gr_cache_budget(true));
+    if (o->loaded->rounds >= o->rounds || !(bigger = new_empty(self, o->rounds)))
+        return;
+    struct magazine *small = unload(self, class);
+    memcpy(bigger->slot + 1, small->slot + 1, small->count * sizeof *small->slot);
+    bigger->count = small->count;
+    load(self, class, bigger);
+    keep_empty(self, small);
+}
+
 void *gr_cache_pop_spare(struct cache *self, unsigned class) {
     struct own *o = &self->own[class];
     struct magazine *spare = o->spare;
@@ -313,6 +330,8 @@ void *gr_cache_pop_spare(struct cache *self, unsigned class) {
     o->bottom = 0;
     o->emptied = true;
     swap_spare(self, class, spare);
+    if (GR_UNLIKELY(++o->swaps == SWAPS_GROW))
+        enlarge(self, class);
     return cache_pop_owner(self, class);
 }
 
@@ -338,8 +357,9 @@ void *gr_cache_refill(struct cache *self, unsigned class, bool *clean) {
     if (GR_UNLIKELY(p != NULL)) /* the caller's own look came while the gate was claimed */
         return p;
     o->emptied = true;
+    o->swaps = 0;
     if (!o->rounds || claim_rounds(o, class) >= o->rounds)
-        grow_rounds(self, class, o->overflowed);
+        grow_rounds(self, class, gr_cache_budget(o->overflowed));
     struct magazine *full = gr_depot_pop(home_of(self), class);
     if (full) {
         struct magazine *empty = unload(self, class);
@@ -369,7 +389,8 @@ void *gr_cache_clean_block(struct cache *self, unsigned class) {
 
 void gr_cache_overflow(struct cache *self, unsigned class, void *p) {
     struct own *o = &self->own[class];
-    bool one_does = grow_rounds(self, class, o->emptied) && !o->overflowed;
+    bool one_does = grow_rounds(self, class, gr_cache_budget(o->emptied)) && !o->overflowed;
+    o->swaps = 0;
     struct magazine *full = unload(self, class), *away = full, *empty = NULL;
     if (o->emptied && !one_does) {
         away = o->spare;

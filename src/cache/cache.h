@@ -38,8 +38,9 @@ struct own {
     uint8_t claimed;        /* blocks from slabs since the class was last idle, CLAIMED_MOST at most */
     uint16_t seen;          /* low bits of top when its idleness was last asked */
     uint16_t bottom;        /* the loaded magazine's: its blocks are in the slots above */
-    bool emptied;           /* malloc has emptied a magazine since free last filled one */
-    bool overflowed;        /* free has filled one since the class was last idle */
+    bool emptied : 1;       /* malloc has emptied a magazine since free last filled one */
+    bool overflowed : 1;    /* free has filled one since the class was last idle */
+    uint8_t swaps;          /* for the spare, by malloc, since the last miss */
 };
 
 /* Hardened: what its fast paths know of a class, beside the blocks of it that were freed last; all zero where a block cannot be
