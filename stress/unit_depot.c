@@ -56,6 +56,25 @@ static void depot_last_in_first_out(void **state) {
     assert_null(gr_depot_pop(HOME, 1));
 }
 
+/* Magazines need not be full: the blocks are counted, not the rounds. */
+static void depot_counts_blocks(void **state) {
+    (void)state;
+    enum { CLASS = 5 };
+    struct magazine *few = loaded_with(CLASS, 1), *all = loaded_with(CLASS, 2);
+    unsigned rounds = gr_classes[CLASS].rounds;
+    few->count = 3;
+    assert_int_equal(gr_depot_blocks(CLASS), 0);
+    assert_true(gr_depot_push(HOME, CLASS, few));
+    assert_int_equal(gr_depot_blocks(CLASS), 3);
+    assert_true(gr_depot_push(HOME, CLASS, all));
+    assert_int_equal(gr_depot_blocks(CLASS), 3 + rounds);
+    assert_int_equal(gr_depot_depth(CLASS), 2);
+    gr_magazine_free(HOME, gr_depot_pop(HOME, CLASS));
+    assert_int_equal(gr_depot_blocks(CLASS), 3);
+    gr_magazine_free(HOME, gr_depot_pop(HOME, CLASS));
+    assert_int_equal(gr_depot_blocks(CLASS), 0);
+}
+
 /* Refused at some depth; the magazine stays with its holder. One out, one in: the bound is of what is there. */
 static void depot_bounded(void **state) {
     (void)state;
@@ -251,6 +270,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(depot_empty_has_none),
         cmocka_unit_test(depot_last_in_first_out),
+        cmocka_unit_test(depot_counts_blocks),
         cmocka_unit_test(depot_bounded),
         cmocka_unit_test(depot_one_a_class),
         cmocka_unit_test(depot_homes_help_each_other),

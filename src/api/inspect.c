@@ -26,7 +26,7 @@ void granary_get_stats(struct granary_stats *out) {
     uint64_t cached = 0, huge = gr_huge_total(), guarded = gr_guarded_pages() * os_page_bytes();
     gr_each_cache(add_cache, &cached);
     for (unsigned class = 1; class <= CLASSES; class ++)
-        cached += (uint64_t)gr_depot_depth(class) * gr_classes[class].rounds * class_bytes(class);
+        cached += (uint64_t)gr_depot_blocks(class) * class_bytes(class);
     *out = (struct granary_stats){
         .mapped_bytes = t.mapped * GRANULE_BYTES + huge + guarded,
         .used_bytes = (t.mapped - t.vacant) * GRANULE_BYTES + huge + guarded,

@@ -7,7 +7,11 @@ enum {
     DEPOT_MOST = 128, /* magazines of a home */
     DEPOT_LEAST = 2,  /* of a home */
     TICK_MOST = 64,   /* magazines dissolved in one tick */
+    DEPTH_BITS = 13,  /* of a magazine's depth: magazines; above, their blocks */
+    DEPTH_MASK = (1 << DEPTH_BITS) - 1,
+    BLOCKS_MOST = UINT32_MAX >> DEPTH_BITS,
 };
+_Static_assert(DEPOT_LEAST + DEPOT_MOST * HEADS * 5 / 4 + 1 < DEPTH_MASK, "one home may hold as many as all may");
 
 /* Four classes of a home share a line: more homes rather than more lines. */
 GR_SPARSE static struct {
@@ -34,15 +38,25 @@ static struct half *link_of(void *unused, uint32_t id) {
     return &gr_magazine_at(id)->next;
 }
 
-static uint32_t depth_of(unsigned head, unsigned class) {
+/* What the last pusher saw: magazines, and above DEPTH_BITS their blocks. */
+static uint32_t seen_at(unsigned head, unsigned class) {
     uint32_t top = stack_top(word_load_acquire(&heads[head].of_class[class].full.head)); /* [acquire exchange] */
     return top ? half_load_relaxed(&gr_magazine_at(top)->depth) : 0;
 }
+
+static uint32_t depth_of(unsigned head, unsigned class) { return seen_at(head, class) & DEPTH_MASK; }
 
 uint32_t gr_depot_depth(unsigned class) {
     uint32_t sum = 0;
     FOR_HEADS (head, used_of(class), 0)
         sum += depth_of(head, class);
+    return sum;
+}
+
+uint32_t gr_depot_blocks(unsigned class) {
+    uint32_t sum = 0;
+    FOR_HEADS (head, used_of(class), 0)
+        sum += seen_at(head, class) >> DEPTH_BITS;
     return sum;
 }
 
@@ -66,12 +80,13 @@ bool gr_depot_push(unsigned home, unsigned class, struct magazine *m) {
     unsigned head = home % HEADS;
     if (gr_bin_is_sparse(class))
         return false;
-    uint32_t depth = depth_of(head, class);
+    uint32_t seen = seen_at(head, class), depth = seen & DEPTH_MASK;
     if (depth >= bound_of_home(class)) {
         half_store_relaxed(&learned[class].regret, half_load_relaxed(&learned[class].regret) + 1);
         return false;
     }
-    half_store_relaxed(&m->depth, depth + 1);
+    uint32_t blocks = (uint32_t)min_size((seen >> DEPTH_BITS) + m->count, BLOCKS_MOST);
+    half_store_relaxed(&m->depth, blocks << DEPTH_BITS | (depth + 1));
     spread_mark(&learned[class].used, head);
     stack_push(&heads[head].of_class[class].full, m->id, link_of, NULL); /* [release exchange] */
     return true;
@@ -92,7 +107,7 @@ GR_INLINE struct magazine *pop_from(unsigned head, unsigned class) {
     if (!id)
         return NULL;
     struct magazine *m = gr_magazine_at(id);
-    uint32_t left = half_load_relaxed(&m->depth) - 1;
+    uint32_t left = (half_load_relaxed(&m->depth) & DEPTH_MASK) - 1;
     if (left < half_load_relaxed(&heads[head].of_class[class].low))
         half_store_relaxed(&heads[head].of_class[class].low, left);
     return m;

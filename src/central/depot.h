@@ -40,4 +40,7 @@ uint64_t gr_depot_activity(unsigned class);
 /* Magazines in the depot, about. */
 uint32_t gr_depot_depth(unsigned class);
 
+/* Their blocks, about. */
+uint32_t gr_depot_blocks(unsigned class);
+
 #endif

@@ -28,7 +28,7 @@ struct magazine {
     /* the holder's */
     uint16_t rounds;   /* blocks it may hold */
     uint16_t count;    /* blocks it holds, kept while it is not loaded */
-    struct half depth; /* magazines in the depot under and with it, as the pusher saw it */
+    struct half depth; /* what is in the depot under and with it, as the pusher saw it: `central/depot.c` */
     void *slot[];
 };
 _Static_assert(sizeof(struct magazine) == MAGAZINE_HEAD, "slots follow the head");
