@@ -1,5 +1,6 @@
 /* memory_large.c -- buffers of a program that uses them again and again cost it nothing: no page comes anew, no system call is made.
- * What is not used goes back beside them. A block that grows does so where it is, or takes its pages along.
+ * What is not used goes back beside them. A block that grows does so where it is, or takes its pages along. Blocks that are hardly written
+ * begin at few places.
  */
 /* Not in the hardened build, where a freed large block keeps no page and a block grows by a copy. */
 /* test: sanitize=off hardened=off timeout=120 serial=on wrap=mmap,munmap,madvise,mremap,mprotect,mincore */
@@ -49,7 +50,7 @@ static void must_have_been_free(long pages, unsigned long made) {
     must(pages <= STRAY_PAGES && made == 0);
 }
 
-/* 12 GiB come and go in all: after 16 it is looked once for what is hardly in memory. */
+/* 12 GiB come and go in all: after 24 it is looked once for what is hardly in memory. */
 static int one_size_after_the_other(void *unused) {
     (void)unused;
     for (size_t bytes = LEAST; bytes <= MOST; bytes += bytes / 5) {
@@ -166,6 +167,27 @@ static int takes_its_pages_along(void *unused) {
     return 0;
 }
 
+/* Blocks of which the first and the last word alone are written, and soon known for that: each new one begins at a multiple of a quarter
+ * of its size at least, where others have begun before. */
+static int hardly_written(void *unused) {
+    enum { LIVE = 32, TURNS = 20000, LEARNED = 200, MOST_RSS = 32 * MIB };
+    static char *live[LIVE];
+    (void)unused;
+    for (uint64_t turn = 0; turn < TURNS; turn++) {
+        size_t bytes = ((size_t)64 * KIB << mix(turn) % 9) + mix(turn + TURNS) % (64 * KIB), at = mix(turn) % LIVE;
+        granary_free(live[at]);
+        char *p = live[at] = granary_malloc(bytes);
+        must(p != NULL);
+        p[0] = p[bytes - 1] = 1;
+        if (turn > LEARNED && bytes >= 512 * KIB)
+            for (size_t step = 128 * KIB; step * 4 <= bytes; step *= 2)
+                must((uintptr_t)p % step == 0);
+    }
+    printf("%zu KiB resident\n", rss_bytes() / KIB);
+    must(rss_bytes() < MOST_RSS);
+    return 0;
+}
+
 #define IN_CHILD(name, body)                                                                                           \
     static void name(void **state) {                                                                                   \
         (void)state;                                                                                                   \
@@ -177,6 +199,7 @@ IN_CHILD(several_are_free_once_they_are_warm, several_of_any_size)
 IN_CHILD(what_is_used_stays_and_the_rest_goes, by_recent_use)
 IN_CHILD(growth_stays_or_is_copied_once, grows_where_it_is)
 IN_CHILD(growth_takes_pages_along, takes_its_pages_along)
+IN_CHILD(sparse_blocks_begin_at_few_places, hardly_written)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
@@ -185,6 +208,7 @@ int main(void) {
         cmocka_unit_test(what_is_used_stays_and_the_rest_goes),
         cmocka_unit_test(growth_stays_or_is_copied_once),
         cmocka_unit_test(growth_takes_pages_along),
+        cmocka_unit_test(sparse_blocks_begin_at_few_places),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

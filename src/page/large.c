@@ -207,10 +207,19 @@ static void give_up(size_t first, size_t granules, size_t open) {
         gr_run_free(first, granules);
 }
 
+/* Where nobody writes blocks whole, they lie at multiples of a quarter to a half of their size: then blocks of all sizes begin at few
+ * places, and their first pages are those of former blocks. */
+static size_t step_of(size_t granules) {
+    bool sparse = half_load_relaxed(&told) == NEVER_WHOLE && granules >= 4;
+    return sparse ? (size_t)1 << (bits_highest(granules) - 1) : 1;
+}
+
 void *gr_large_alloc(size_t bytes, size_t align, bool zero) {
-    size_t granules = granules_for(bytes);
-    size_t first = opened(gr_run_claim(granules, align > GRANULE_BYTES ? align >> GRANULE_SHIFT : 1), granules);
+    size_t granules = granules_for(bytes), step = step_of(granules), least = max_size(align >> GRANULE_SHIFT, 1);
+    size_t first = step > least ? gr_run_claim(granules, step) : 0;
     if (!first)
+        first = gr_run_claim(granules, least);
+    if (!(first = opened(first, granules)))
         return NULL;
     if (zero)
         clear_dirty(first, granules);
