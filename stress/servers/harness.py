@@ -108,6 +108,19 @@ def stat_fields(pid):
         return None
 
 
+def lacks(pid, path):
+    """Is the process there, and shows maps without `path`?"""
+    fields = stat_fields(pid)
+    if not fields or fields[0] == "Z":
+        return False
+    try:
+        with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as file:
+            maps = file.read()
+    except OSError:
+        return False
+    return bool(maps) and path not in maps
+
+
 def descendants(top):
     """The processes below `top`, parents first; zombies too."""
     parents = {}
@@ -196,16 +209,11 @@ class Server:
         if path is None or self.run.measuring == "plain":
             return
         for pid in self.pids():
-            fields = stat_fields(pid)
-            if not fields or fields[0] == "Z":
-                continue
-            try:
-                with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as file:
-                    maps = file.read()
-            except OSError:
-                continue
-            if maps and path not in maps:  # a process that is ending has no maps any more
-                self.fail(f"{path} is not mapped in {describe(pid)}")
+            end = time.monotonic() + 2
+            while lacks(pid, path):  # one that is ending shows a part of its maps, then none
+                if time.monotonic() > end:
+                    self.fail(f"{path} is not mapped in {describe(pid)}")
+                time.sleep(0.02)
 
     def note_peak(self, whole_tree=False):
         """Peak memory so far in KiB: VmHWM of the server; of a tree of processes, the anonymous memory of
