@@ -50,7 +50,7 @@ static void must_have_been_free(long pages, unsigned long made) {
     must(pages <= STRAY_PAGES && made == 0);
 }
 
-/* 12 GiB come and go in all: after 24 it is looked once for what is hardly in memory. */
+/* 12 GiB come and go in all: after 48 it is looked once for what is hardly in memory. */
 static int one_size_after_the_other(void *unused) {
     (void)unused;
     for (size_t bytes = LEAST; bytes <= MOST; bytes += bytes / 5) {

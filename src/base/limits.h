@@ -80,7 +80,7 @@ enum {
     PURGE_TURN_GRANULES = 64,        /* 4 MiB of madvise at most in one turn, */
     PURGE_TURN_US = 1000,            /* and no further step of one that has taken so long */
     SPARSE_TURN_GRANULES = 512,      /* 32 MiB looked at in one turn for what is hardly in memory */
-    SPARSE_SWEEP_GRANULES = 3 << 17, /* 24 GiB of large blocks freed between looks for what is hardly there */
+    SPARSE_SWEEP_GRANULES = 3 << 18, /* 48 GiB of large blocks freed between looks for what is hardly there */
     GROWTH_SLABS = 16,               /* more than ever, between looks for idle classes */
 };
 

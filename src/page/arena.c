@@ -502,10 +502,10 @@ void gr_run_free(size_t first, size_t granules) {
     set_roomy(first / ARENA_GRANULES);
 }
 
-/* Is less than a quarter of the run in memory? */
+/* Is less than half of the run in memory? */
 static bool is_sparse(size_t first, unsigned granules) {
     size_t pages;
-    return pages_there(first, granules, &pages) && pages < granules * (GRANULE_BYTES / os_page_bytes()) / 4;
+    return pages_there(first, granules, &pages) && pages < granules * (GRANULE_BYTES / os_page_bytes()) / 2;
 }
 
 /* The first of the runs that a word's mask holds, which leaves the mask. */

@@ -36,7 +36,7 @@ bool gr_purge_poll(uint64_t now_ms);
 /* A large block of so many granules was freed. */
 void gr_purge_freed(size_t granules);
 
-/* Called on slow paths: for each 24 GiB of them, what lies vacant with little of it in memory is purged, in turns. Work drives it
+/* Called on slow paths: for each 48 GiB of them, what lies vacant with little of it in memory is purged, in turns. Work drives it
  * and not time: a keeper that looks twice a second would come too late. */
 void gr_purge_poll_sparse(void);
 
