@@ -305,7 +305,7 @@ GR_INLINE void swap_spare(struct cache *self, unsigned class, struct magazine *s
 
 /* A class that swings within its two magazines never misses, but each swap is a jump that no processor foresees: with larger ones it
  * swings within one, and holds no more blocks for that. So it may go beyond the budget, to twice that. */
-GR_NOINLINE static void enlarge(struct cache *self, unsigned class) {
+GR_COLD static void enlarge(struct cache *self, unsigned class) {
     struct own *o = &self->own[class];
     struct magazine *bigger;
     o->swaps = 0;

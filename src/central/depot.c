@@ -53,7 +53,7 @@ uint32_t gr_depot_depth(unsigned class) {
     return sum;
 }
 
-uint32_t gr_depot_blocks(unsigned class) {
+GR_COLD uint32_t gr_depot_blocks(unsigned class) {
     uint32_t sum = 0;
     FOR_HEADS (head, used_of(class), 0)
         sum += seen_at(head, class) >> DEPTH_BITS;

@@ -132,7 +132,7 @@ static bool claim_exactly(struct arena *a, size_t index, unsigned at, unsigned n
 }
 
 /* The widest gap that holds n granules. */
-static unsigned widest_fit(const struct granules *s, unsigned n, unsigned *length) {
+GR_COLD static unsigned widest_fit(const struct granules *s, unsigned n, unsigned *length) {
     unsigned best = ARENA_GRANULES;
     *length = 0;
     for (unsigned from, to = 0; next_gap(s, &from, &to);)
@@ -319,7 +319,7 @@ static enum os_result grow(unsigned need, bool dense) {
 /* ---- runs ---- */
 
 /* How many pages of the run are in memory. False: the system does not say. */
-static bool pages_there(size_t first, size_t granules, size_t *pages) {
+GR_COLD static bool pages_there(size_t first, size_t granules, size_t *pages) {
     uint8_t there[CHUNK_BYTES / 4096];
     size_t bytes = granules * GRANULE_BYTES;
     if (!os_residence(region_address(first), bytes, there))
@@ -334,7 +334,7 @@ static bool is_huge(const struct arena *a, unsigned chunk) { return half_load_re
 
 /* The heap is not large yet, and fills its pages: of the granules in the same place of the dense chunk before, 15 pages in 16 are in
  * memory. Those just before it are not asked about: slabs there have blocks that were not handed out yet. */
-static bool is_filled_before(const struct arena *a, size_t first) {
+GR_COLD static bool is_filled_before(const struct arena *a, size_t first) {
     unsigned chunk = first % ARENA_GRANULES / CHUNK_GRANULES;
     uint64_t below = half_load_relaxed(&a->dense) & ((1u << chunk) - 1);
     if (!below || !gr_thp_may_early())
@@ -407,7 +407,7 @@ bool gr_run_claim_at(size_t first, size_t granules) {
            settled(claim_or_grow(arena_of(first), first / ARENA_GRANULES, at, n) ? first : 0, n);
 }
 
-size_t gr_run_claim_roomy(size_t granules) {
+GR_COLD size_t gr_run_claim_roomy(size_t granules) {
     unsigned n = (unsigned)granules, length;
     size_t limit = min_size(gr_arena_count() + 1, REGION_ARENAS);
     if (!gr_limit_take(granules * GRANULE_BYTES))
@@ -503,7 +503,7 @@ void gr_run_free(size_t first, size_t granules) {
 }
 
 /* Is less than half of the run in memory? */
-static bool is_sparse(size_t first, unsigned granules) {
+GR_COLD static bool is_sparse(size_t first, unsigned granules) {
     size_t pages;
     return pages_there(first, granules, &pages) && pages < granules * (GRANULE_BYTES / os_page_bytes()) / 2;
 }
