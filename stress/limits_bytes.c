@@ -127,8 +127,26 @@ static int idle_serves(void *one) {
     return 0;
 }
 
+/* Below the limit by less than a slab, and half of it free, in pieces of a granule. */
+static int pieces_serve(void *unused) {
+    (void)unused;
+    enum { BYTES = 3000, BLOCKS = HARD_MIB * (int)MIB / BYTES };
+    static void *block[BLOCKS];
+    size_t n = 0;
+    start("limit_hard:64M");
+    while (stats().used_bytes < HARD_MIB * MIB - MIB)
+        for (size_t i = 0; i < 20; i++)
+            must((block[n++] = granary_malloc(BYTES)) != NULL);
+    for (size_t i = 0; i < n; i++)
+        if ((uintptr_t)block[i] / (64 * KIB) % 2)
+            granary_free(block[i]);
+    must(granary_malloc(200000) != NULL);
+    return 0;
+}
+
 static void hard_is_met_by_what_lies_idle(void **state) {
     (void)state;
+    must_end_silently(pieces_serve, NULL, "pieces");
     size_t sizes[] = {10 * MIB, 100000, 3000, 48};
     for (size_t i = 0; i < COUNT_OF(sizes); i++)
         must_end_silently(idle_serves, &sizes[i], "what lies idle");

@@ -7,8 +7,9 @@
 
 #include "base/limits.h"
 #include "os/options.h"
+#include "page/limit.h"
 
-enum { PAGE = 4096, SHORT = 8 * MIB, BLOCKS = 64 };
+enum { PAGE = 4096, SHORT = 8 * MIB, BLOCKS = 64, HUGE_PAGE = HUGE_PAGE_GRANULES * GRANULE_BYTES };
 
 static size_t asked, asks, taken_back;
 int __real_madvise(void *at, size_t bytes, int advice);
@@ -102,6 +103,37 @@ static int small_ones(void *unused) {
     return 0;
 }
 
+/* Between them is room for others, which need not come. */
+static int aligned(void *unused) {
+    (void)unused;
+    for (size_t i = 0; i < BLOCKS / 8; i++)
+        write_whole(made(MIB - 1, false), MIB - 1);
+    size_t before = asked;
+    for (size_t i = 0; i < BLOCKS; i++) {
+        void *p = granary_aligned_alloc(HUGE_PAGE, 300 * KIB);
+        must(p != NULL);
+        write_whole(p, 300 * KIB);
+    }
+    must(before && asked - before <= 2 * HUGE_PAGE);
+    return 0;
+}
+
+/* What huge pages hold beside that which somebody uses is counted nowhere. */
+static int near_a_limit(void *unused) {
+    (void)unused;
+    void *p;
+    size_t before = rss_bytes(), then = 0;
+    gr_options_parse("limit_hard:64M", "test: ");
+    gr_limit_start();
+    for (size_t bytes = 0; (p = granary_malloc(MIB + 300 * KIB)); bytes += MIB + 300 * KIB) {
+        write_whole(p, MIB + 300 * KIB);
+        if (bytes <= 50 * MIB)
+            then = asked;
+    }
+    must(then && asked <= then + 6 * MIB && rss_bytes() <= before + 65 * MIB);
+    return 0;
+}
+
 /* One block in eight tells on. */
 static int turned_sparse(void *unused) {
     (void)unused;
@@ -170,6 +202,21 @@ static int appended(void *written) {
     return 0;
 }
 
+/* A block begins in the 2 MiB in which the one before ends, and ends in its last: what is behind it goes back. */
+static int room_at_a_limit(void *unused) {
+    (void)unused;
+    gr_options_parse("limit_hard:100M", "test: ");
+    gr_limit_start();
+    for (size_t i = 0; i < 16; i++)
+        write_whole(made(MIB, false), MIB);
+    size_t before = rss_bytes();
+    write_whole(made(MIB + GRANULE_BYTES, false), MIB + GRANULE_BYTES);
+    bool brought = rss_bytes() >= before + HUGE_PAGE;
+    must(granary_malloc(100 * MIB) == NULL && errno == ENOMEM);
+    must(asked && taken_back >= HUGE_PAGE && (!brought || rss_bytes() <= before + HUGE_PAGE));
+    return 0;
+}
+
 /* What was asked for is good for its block: whoever has the memory next, when it has gone back, has small pages. */
 static int gone_back(void *unused) {
     (void)unused;
@@ -182,7 +229,7 @@ static int gone_back(void *unused) {
     return 0;
 }
 
-enum { DEAR_US = THP_MOST_US + 1, HUGE_PAGE = HUGE_PAGE_GRANULES * GRANULE_BYTES };
+enum { DEAR_US = THP_MOST_US + 1 };
 
 static int dear_to_write(void *zero) {
     price_us = DEAR_US;
@@ -275,6 +322,13 @@ static void who_touches_little_is_not(void **state) {
     in_own_process(zero_and_freed, true, "calloc, freed untouched");
 }
 
+static void what_nobody_uses_need_not_come(void **state) {
+    (void)state;
+    in_own_process(aligned, false, "aligned");
+    in_own_process(near_a_limit, false, "near a limit");
+    in_own_process(room_at_a_limit, false, "at a limit");
+}
+
 static void what_goes_back_asks_no_more(void **state) {
     (void)state;
     in_own_process(gone_back, true, "gone back");
@@ -297,11 +351,9 @@ static void never_is_never(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(who_writes_whole_is_asked_for),
-        cmocka_unit_test(who_touches_little_is_not),
-        cmocka_unit_test(what_goes_back_asks_no_more),
-        cmocka_unit_test(where_they_are_dear_few_are_asked_for),
-        cmocka_unit_test(never_is_never),
+        cmocka_unit_test(who_writes_whole_is_asked_for),         cmocka_unit_test(who_touches_little_is_not),
+        cmocka_unit_test(what_nobody_uses_need_not_come),        cmocka_unit_test(what_goes_back_asks_no_more),
+        cmocka_unit_test(where_they_are_dear_few_are_asked_for), cmocka_unit_test(never_is_never),
     };
     if (sysconf(_SC_PAGESIZE) != PAGE) {
         printf("a page is not 4 KiB: nothing is asked for\n");

@@ -136,7 +136,7 @@ GR_NOINLINE static void *swap_in_counted(unsigned class) { return swap(class, tr
 GR_COLD static void *refill_in_need(unsigned class, bool want_clean, bool *clean) {
     void *p;
     for (;;) {
-        scavenge(gr_thread_cache_slow(), class_bytes(class));
+        scavenge(gr_thread_cache_slow(), gr_classes[class].granules * (size_t)GRANULE_BYTES); /* a slab */
         if ((p = refill_with(gr_thread_cache_slow(), class, want_clean, clean)))
             break;
         slow_leave();

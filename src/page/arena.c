@@ -586,6 +586,15 @@ void gr_run_has_holes(size_t granule) {
     }
 }
 
+GR_COLD void gr_arenas_drop_untouched(void) {
+    for (size_t i = 0; i < gr_arena_count(); i++) {
+        struct arena *a = ref_load_acquire(&gr_arenas[i]); /* [acquire arena-born] */
+        for (unsigned c = 0; a && c < ARENA_CHUNKS; c++)
+            if (word_load_relaxed(&a->vacant[c]) & ~word_load_relaxed(&a->dirty[c]))
+                gr_run_has_holes(i * ARENA_GRANULES + c * CHUNK_GRANULES);
+    }
+}
+
 unsigned gr_run_purge(struct arena *a, size_t arena_index, unsigned word, uint64_t mask, bool if_sparse) {
     unsigned purged = 0, from, n;
     while (mask) {

@@ -141,6 +141,9 @@ bool gr_run_want_huge_pages_on(size_t first, size_t have, size_t granules);
  * up to make huge pages; and what huge pages hold of granules that were never used goes back, too. */
 void gr_run_has_holes(size_t granule);
 
+/* What huge pages hold of granules that were never used goes back, everywhere. */
+void gr_arenas_drop_untouched(void);
+
 /* Unmaps chunks that are wholly vacant; returns how many granules went. For trim, and where memory has run out. */
 uint64_t gr_arenas_unmap_vacant(void);
 

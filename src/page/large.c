@@ -160,8 +160,9 @@ static bool is_known(size_t granules) {
     return n % ASK_EACH && half_load_relaxed(&untold) <= THP_UNTOLD_GRANULES / 2;
 }
 
-/* RUN_NEW if the run, or what it grows by, will tell how it was used. */
-static uint32_t prepared(size_t first, size_t granules, bool zero) {
+/* RUN_NEW if the run, or what it grows by, will tell how it was used. What lies around a run follows from other blocks; between
+ * aligned ones it may stay vacant. */
+static uint32_t prepared(size_t first, size_t granules, bool aligned, bool zero) {
     bool dirty = granules < 2 || !gr_thp_by_run();
     if (!dirty)
         gr_run_same_dirt(telling(first, granules), 1, &dirty);
@@ -169,8 +170,12 @@ static uint32_t prepared(size_t first, size_t granules, bool zero) {
         return 0;
     uint32_t is = half_load_relaxed(&told);
     if (is >= NEVER_WHOLE && is_known(granules)) {
-        if (is == ALWAYS_WHOLE && is_in_credit(granules))
-            gr_run_want_huge_pages_around(first, granules);
+        if (is == ALWAYS_WHOLE && is_in_credit(granules)) {
+            if (aligned)
+                gr_run_want_huge_pages(first, granules, true);
+            else
+                gr_run_want_huge_pages_around(first, granules);
+        }
         return 0;
     }
     if (granules >= TELLING_GRANULES) {
@@ -186,7 +191,7 @@ GR_COLD static uint32_t grown(size_t first, size_t have, size_t granules, uint32
     if ((run & RUN_NEW) && have >= TELLING_GRANULES && half_load_relaxed(&told) != ALWAYS_WHOLE)
         learn(first, have);
     if (granules < THP_FROM_GRANULES || half_load_relaxed(&told) != ALWAYS_WHOLE)
-        return telling(first, granules) < first + have ? run & RUN_NEW : prepared(first, granules, false);
+        return telling(first, granules) < first + have ? run & RUN_NEW : prepared(first, granules, false, false);
     return gr_run_want_huge_pages_on(first, have, granules) ? 0 : run & RUN_NEW;
 }
 
@@ -223,7 +228,7 @@ void *gr_large_alloc(size_t bytes, size_t align, bool zero) {
         return NULL;
     if (zero)
         clear_dirty(first, granules);
-    enter(first, granules, bytes, prepared(first, granules, zero));
+    enter(first, granules, bytes, prepared(first, granules, least > 1, zero));
     return region_address(first);
 }
 

@@ -5,7 +5,10 @@
 #include "os/cgroup.h"
 #include "os/options.h"
 
-enum { STEPS = 32 };
+enum {
+    STEPS = 32,
+    TIGHT = 8,
+};
 
 struct limit gr_limit = {.near = {UINT64_MAX}, .group = {CGROUP_NO_LIMIT}};
 
@@ -17,6 +20,11 @@ uint64_t gr_limit_soft(void) {
 }
 
 uint64_t gr_limit_least(void) { return min_size(gr_limit_soft(), gr_limit_hard()); }
+
+bool gr_limit_is_tight(void) {
+    uint64_t least = gr_limit_least();
+    return limit_footprint() > least - least / TIGHT;
+}
 
 bool gr_limit_take(uint64_t bytes) {
     uint64_t before = limit_counted(word_add_relaxed(&gr_limit.footprint, bytes)), hard = gr_limit_hard();

@@ -43,6 +43,9 @@ GR_INLINE bool limit_is_near(uint64_t bytes) {
     return GR_UNLIKELY(limit_footprint() + bytes > word_load_relaxed(&gr_limit.near));
 }
 
+/* Is so little left below the least limit that memory which nobody may use should not come? */
+bool gr_limit_is_tight(void);
+
 /* Something went back for a limit's sake: not again until the heap has grown by a 32nd of the limit, 4 MiB at least. Before main:
  * the options have been read. */
 void gr_limit_relieved(void);

@@ -124,6 +124,8 @@ uint64_t gr_purge_all(uint64_t keep) {
     word_store_relaxed(&purge.next_chunk, 0);
     if (have > keep)
         sweep(&purge.next_chunk, (struct turn){0, PURGE_ANY_AGE, false, have - keep, PURGE_ANY_TIME});
+    if (!keep)
+        gr_arenas_drop_untouched();
     uint64_t done = gr_purged() - before;
     end();
     return done;

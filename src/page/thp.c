@@ -5,6 +5,7 @@
 #include "base/bits.h"
 #include "os/options.h"
 #include "os/os.h"
+#include "page/limit.h"
 #include "page/region.h"
 
 GR_LINE static struct word dense_chunks;
@@ -55,7 +56,7 @@ static bool is_dear(size_t granule) {
 GR_COLD bool gr_thp_ask(size_t first, size_t granules, size_t bring) {
     if (option_get(OPTION_THP) != THP_AUTO)
         return true;
-    if (is_passed(granules))
+    if (gr_limit_is_tight() || is_passed(granules))
         return false;
     os_want_huge_pages(region_address(first), granules * GRANULE_BYTES, true);
     if (bring && is_dear(bring))

@@ -25,7 +25,7 @@ bool gr_thp_by_run(void);
 
 /* The holder of these granules asks for huge pages under them. `bring`, if not 0, is the first granule of a huge page among them that
  * nobody has touched and somebody will: it is brought in, and if it was dear, no more are asked for there, nor by others for a
- * while. False: in that while, nothing was done. */
+ * while. False: in that while, and where a limit is tight, nothing was done. */
 bool gr_thp_ask(size_t first, size_t granules, size_t bring);
 
 /* As it was, and huge pages that came before stay. */
