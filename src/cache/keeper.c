@@ -118,7 +118,7 @@ static bool counts(void) {
     return serves;
 }
 
-void gr_keeper_consider(void) {
+GR_COLD void gr_keeper_consider(void) {
     uint64_t ask = os_clock_ms() / ASK_MS + gr_granules_mapped();
     if (word_load_relaxed(&keeper.asked) == ask)
         return;
@@ -165,6 +165,8 @@ void gr_keeper_forget(void) {
     if (!is(KEEPER_ABSENT)) /* a process that begins touches no bin */
         nobody_gathers();
     half_store_relaxed(&keeper.process, os_process());
-    word_store_relaxed(&keeper.began, granules_in_use());
+    /* Below this any number is as good: who has come from there to where a keeper is worth it has come far. */
+    bool small = gr_granules_mapped() <= KEEPER_FROM_GRANULES - CHUNK_GRANULES;
+    word_store_relaxed(&keeper.began, small ? 0 : granules_in_use());
     half_store_release(&gr_keeper, KEEPER_ABSENT); /* [release keeping] */
 }

@@ -122,7 +122,7 @@ struct magazine *gr_depot_pop(unsigned home, unsigned class) {
     return NULL;
 }
 
-GR_COLD static void dissolve_some(unsigned head, unsigned class, uint32_t magazines) {
+static void dissolve_some(unsigned head, unsigned class, uint32_t magazines) {
     struct magazine *m;
     while (magazines-- && (m = pop_from(head, class))) {
         gr_bin_return(class, m->slot + 1, m->count, "free");

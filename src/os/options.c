@@ -87,7 +87,7 @@ static bool parse_number(struct span s, bool suffix_ok, uint64_t *out) {
     return true;
 }
 
-static bool parse_value(enum option which, struct span s, uint64_t *out) {
+GR_COLD static bool parse_value(enum option which, struct span s, uint64_t *out) {
     const struct name *names = known[which].names;
     enum kind kind = known[which].kind;
     for (unsigned i = 0; i < 3 && names[i].word; i++)

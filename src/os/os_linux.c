@@ -97,7 +97,7 @@ bool os_move(void *at, size_t old_bytes, void *over, size_t new_bytes) {
     return done;
 }
 
-void *os_detach(void *at, size_t bytes, size_t new_bytes) {
+GR_COLD void *os_detach(void *at, size_t bytes, size_t new_bytes) {
     int saved = errno;
     const int over = MREMAP_MAYMOVE | MREMAP_FIXED;
     char *to = mmap(NULL, new_bytes, PROT_RW, MAP_FRESH, -1, 0);
@@ -271,7 +271,7 @@ bool os_stretch_begin(struct os_stretch *s) {
 
 void os_stretch_end(struct os_stretch *s) { list_pop((struct listed *)s, 0); }
 
-bool os_start_thread(void (*body)(void), uint64_t *started_thread) {
+GR_COLD bool os_start_thread(void (*body)(void), uint64_t *started_thread) {
     enum { STACK_BYTES = 64 * 1024 };
     union {
         void (*body)(void);
@@ -413,7 +413,7 @@ static struct os_fault fault_of(const siginfo_t *info, const void *context) {
 
 /* Without a handler before us the access is made again, without one at all: the core has it as it was. What was sent by kill is
  * sent again. */
-static void on_fault(int number, siginfo_t *info, void *context) {
+GR_COLD static void on_fault(int number, siginfo_t *info, void *context) {
     int saved = errno;
     bool sent = info->si_code <= 0;
     if (!sent) {
@@ -432,7 +432,7 @@ static void on_fault(int number, siginfo_t *info, void *context) {
     errno = saved;
 }
 
-void os_at_fault(void (*hook)(const struct os_fault *)) {
+GR_COLD void os_at_fault(void (*hook)(const struct os_fault *)) {
     int saved = errno;
     faults.hook = hook;
     faults.find_object.symbol = os_next_symbol("_dl_find_object");
@@ -459,7 +459,7 @@ void os_write(int fd, const char *text, size_t bytes) {
     errno = saved;
 }
 
-bool os_read_file(const char *path, char *text, size_t size) {
+GR_COLD bool os_read_file(const char *path, char *text, size_t size) {
     int saved = errno;
     size_t used = 0;
     long fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOCTTY, 0), got = -1;

@@ -337,7 +337,7 @@ static bool is_huge(const struct arena *a, unsigned chunk) { return half_load_re
 GR_COLD static bool is_filled_before(const struct arena *a, size_t first) {
     unsigned chunk = first % ARENA_GRANULES / CHUNK_GRANULES;
     uint64_t below = half_load_relaxed(&a->dense) & ((1u << chunk) - 1);
-    if (!below || !gr_thp_may_early())
+    if (!below)
         return false;
     size_t before = first - (chunk - bits_highest(below)) * (size_t)CHUNK_GRANULES, pages;
     return pages_there(before, HUGE_PAGE_GRANULES, &pages) &&
@@ -353,7 +353,8 @@ static size_t in_huge_page(size_t first) {
     if (HARDENED && a && gr_run_guarded(&guarded, 1))
         return first;
     if (a && at % HUGE_PAGE_GRANULES == 0 && !dirty_in(a, at, HUGE_PAGE_GRANULES) &&
-        (is_huge(a, chunk) || is_filled_before(a, first)) && gr_thp_ask(first, HUGE_PAGE_GRANULES, first))
+        (is_huge(a, chunk) || (gr_thp_may_early() && is_filled_before(a, first))) &&
+        gr_thp_ask(first, HUGE_PAGE_GRANULES, first))
         set_bit(&a->huge, chunk, true);
     return first;
 }
@@ -395,7 +396,7 @@ static bool grow_at(struct arena *a, size_t index, unsigned at, unsigned n) {
     return grew;
 }
 
-static bool claim_or_grow(struct arena *a, size_t index, unsigned at, unsigned n) {
+GR_COLD static bool claim_or_grow(struct arena *a, size_t index, unsigned at, unsigned n) {
     return claim_exactly(a, index, at, n) || (grow_at(a, index, at, n) && claim_exactly(a, index, at, n));
 }
 
@@ -433,7 +434,7 @@ GR_COLD size_t gr_run_claim_roomy(size_t granules) {
     return settled(0, n);
 }
 
-GR_COLD size_t gr_run_same_dirt(size_t first, size_t granules, bool *dirty) {
+size_t gr_run_same_dirt(size_t first, size_t granules, bool *dirty) {
     struct arena *a = arena_of(first);
     size_t at = first % ARENA_GRANULES, end = at + granules;
     *dirty = word_load_relaxed(&a->dirty[at / 64]) >> at % 64 & 1;
@@ -576,7 +577,7 @@ GR_COLD bool gr_run_want_huge_pages_on(size_t first, size_t have, size_t granule
     return asked;
 }
 
-void gr_run_has_holes(size_t granule) {
+GR_COLD void gr_run_has_holes(size_t granule) {
     struct arena *a = arena_of(granule);
     unsigned chunk = granule % ARENA_GRANULES / CHUNK_GRANULES;
     uint32_t bit = 1u << chunk;

@@ -24,9 +24,7 @@ GR_COLD bool gr_thp_by_run(void) {
     return !HARDENED && option_get(OPTION_THP) == THP_AUTO && os_page_bytes() == GRANULE_BYTES / 16;
 }
 
-GR_COLD bool gr_thp_may_early(void) {
-    return gr_thp_by_run() && word_load_relaxed(&dense_chunks) > THP_NOT_BEFORE_CHUNKS;
-}
+bool gr_thp_may_early(void) { return word_load_relaxed(&dense_chunks) > THP_NOT_BEFORE_CHUNKS && gr_thp_by_run(); }
 
 /* Hints: of what two threads see at once, one may be lost. */
 static struct half dear_in_a_row, to_pass; /* huge pages */

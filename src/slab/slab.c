@@ -40,7 +40,7 @@ void gr_slab_retire(uint32_t index, unsigned class) {
     gr_run_free(index, k->granules);
 }
 
-uint32_t gr_slab_recount(uint32_t index, unsigned class) {
+GR_COLD uint32_t gr_slab_recount(uint32_t index, unsigned class) {
     uint32_t count = 0;
     for (unsigned w = 0; w < gr_classes[class].words; w++)
         count += bits_count(word_load_relaxed(slab_bits(index, w)));
