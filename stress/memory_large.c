@@ -167,6 +167,41 @@ static int takes_its_pages_along(void *unused) {
     return 0;
 }
 
+/* Into what a freed block has left, or where nobody has been: either way no more is in memory than the block and that. */
+static int moved_while_it_grows(void *unused) {
+    (void)unused;
+    for (size_t i = 0; i < 8; i++)
+        come_and_go(2 * MIB); /* the program is known to write its blocks whole */
+    char *p = granary_malloc(10 * MIB), *next_to_it = granary_malloc(MIB);
+    must(p != NULL && next_to_it != NULL);
+    write_each_page(p, 10 * MIB);
+    size_t before = rss_bytes();
+    must((p = granary_realloc(p, 11 * MIB)) != NULL && each_page_is_as_written(p, 10 * MIB));
+    must(rss_bytes() <= before + 4 * MIB);
+    come_and_go(50 * MIB);
+    must((next_to_it = granary_malloc(MIB)) != NULL);
+    before = rss_bytes();
+    must((p = granary_realloc(p, 20 * MIB)) != NULL && each_page_is_as_written(p, 10 * MIB));
+    must(rss_bytes() <= before + 4 * MIB);
+    return 0;
+}
+
+/* One block of each class, where a large one was before: what they leave of it serves the next. */
+static int few_of_each_class(void *unused) {
+    (void)unused;
+    size_t bytes = 0;
+    come_and_go(MOST);
+    for (size_t size = 20 * KIB; size <= 256 * KIB; size += size / 8) {
+        char *p = granary_malloc(size);
+        must(p != NULL);
+        write_each_page(p, size);
+        bytes += size;
+    }
+    come_and_go(MOST);
+    must(rss_bytes() < MOST + bytes + 6 * MIB);
+    return 0;
+}
+
 /* Blocks of which the first and the last word alone are written, and soon known for that: each new one begins at a multiple of a quarter
  * of its size at least, where others have begun before. */
 static int hardly_written(void *unused) {
@@ -199,6 +234,8 @@ IN_CHILD(several_are_free_once_they_are_warm, several_of_any_size)
 IN_CHILD(what_is_used_stays_and_the_rest_goes, by_recent_use)
 IN_CHILD(growth_stays_or_is_copied_once, grows_where_it_is)
 IN_CHILD(growth_takes_pages_along, takes_its_pages_along)
+IN_CHILD(growth_holds_no_page_twice, moved_while_it_grows)
+IN_CHILD(a_class_with_a_block_takes_no_dirty_slab, few_of_each_class)
 IN_CHILD(sparse_blocks_begin_at_few_places, hardly_written)
 
 int main(void) {
@@ -208,6 +245,8 @@ int main(void) {
         cmocka_unit_test(what_is_used_stays_and_the_rest_goes),
         cmocka_unit_test(growth_stays_or_is_copied_once),
         cmocka_unit_test(growth_takes_pages_along),
+        cmocka_unit_test(growth_holds_no_page_twice),
+        cmocka_unit_test(a_class_with_a_block_takes_no_dirty_slab),
         cmocka_unit_test(sparse_blocks_begin_at_few_places),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

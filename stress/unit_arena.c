@@ -127,7 +127,7 @@ static void enter(size_t first, size_t n) { gr_page_map_set(first, n, n == 1 ? 1
 
 static size_t claim_roomy(size_t n) {
     size_t want = expected_roomy(n, gr_arena_count());
-    size_t first = gr_run_claim_roomy(n);
+    size_t first = gr_run_claim_roomy(n, false);
     must(want && first == want);
     for (size_t g = first; g < first + n; g++)
         must(is_mapped(g) && !is_dense(g));
@@ -301,7 +301,7 @@ static void arena_roomy_refused_without_memory(void **state) {
     for (size_t n = 1; n <= LARGE_MAX_GRANULES; n *= 4) {
         uint64_t mapped = gr_granules_mapped();
         fault_arm(FAULT_MMAP, 1, true, ENOMEM);
-        assert_int_equal(gr_run_claim_roomy(n), 0);
+        assert_int_equal(gr_run_claim_roomy(n, false), 0);
         assert_true(fault_disarm() > 0);
         assert_int_equal(gr_granules_mapped(), mapped);
         check_totals();
@@ -322,7 +322,7 @@ static void arena_roomy_goes_around_a_stranger(void **state) {
     char *stranger = region_address(taken);
     must(mmap(stranger, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == stranger);
     memset(stranger, 0x5a, 4096);
-    size_t first = gr_run_claim_roomy(n); /* or 0: what the system says now was not known before */
+    size_t first = gr_run_claim_roomy(n, false); /* or 0: what the system says now was not known before */
     if (first) {
         assert_true(first + n <= taken || first >= taken + CHUNK_GRANULES);
         oracle_hold(first, n, true);

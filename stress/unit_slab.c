@@ -16,7 +16,7 @@ static struct slab *s;
 static int new_slab(void **state) {
     (void)state;
     bool clean;
-    number = gr_slab_birth(slow_class, &clean);
+    number = gr_slab_birth(slow_class, false, &clean);
     s = slab_at(number);
     return number == 0;
 }
@@ -64,7 +64,7 @@ static void slab_reborn_of_every_class(void **state) {
     (void)state;
     for (unsigned class = 1; class <= CLASSES; class ++) {
         bool clean;
-        uint32_t index = gr_slab_birth(class, &clean);
+        uint32_t index = gr_slab_birth(class, false, &clean);
         assert_true(index && index % gr_classes[class].granules == 0);
         assert_int_equal(gr_slab_recount(index, class), gr_classes[class].capacity);
         half_store_relaxed(&slab_at(index)->word, gr_classes[class].capacity);
@@ -75,10 +75,10 @@ static void slab_reborn_of_every_class(void **state) {
 static void slab_reborn_clean_only_on_memory_never_used(void **state) {
     (void)state;
     bool clean;
-    uint32_t index = gr_slab_birth(quick_class, &clean); /* its run may be another's of before */
+    uint32_t index = gr_slab_birth(quick_class, false, &clean); /* its run may be another's of before */
     uint32_t fresh = 0;
     for (unsigned i = 0; i < 200 && !fresh; i++) {
-        uint32_t next = gr_slab_birth(quick_class, &clean);
+        uint32_t next = gr_slab_birth(quick_class, false, &clean);
         fresh = clean ? next : 0;
     }
     assert_true(fresh && index);
@@ -87,7 +87,7 @@ static void slab_reborn_clean_only_on_memory_never_used(void **state) {
     assert_int_equal(slab_at(fresh)->parked_clean_from, 0);
     half_store_relaxed(&slab_at(fresh)->word, gr_classes[quick_class].capacity);
     gr_slab_retire(fresh, quick_class);
-    uint32_t again = gr_slab_birth(quick_class, &clean);
+    uint32_t again = gr_slab_birth(quick_class, false, &clean);
     assert_false(clean);
     assert_int_equal(slab_at(again)->parked_clean_from, gr_classes[quick_class].capacity);
 }
@@ -216,7 +216,7 @@ static void slab_release_at_threshold_or_above_to_in_hand(void **state) {
 static void slab_bits_of_neighbours_stand_apart(void **state) {
     (void)state;
     bool clean;
-    uint32_t other = gr_slab_birth(slow_class, &clean);
+    uint32_t other = gr_slab_birth(slow_class, false, &clean);
     assert_true(other);
     for (unsigned w = 0; w < SLAB_WORDS; w++) {
         assert_ptr_not_equal(slab_bits(number, w), slab_bits(other, w));

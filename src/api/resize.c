@@ -9,23 +9,12 @@
 #include "page/huge.h"
 #include "page/large.h"
 
-/* A smaller block is copied once to where it has room, and then grows in place. */
-enum { MOVE_PAGES_FROM_BYTES = 4 << 20 };
-
 GR_INLINE void *resized_large(void *p, size_t have, size_t n) {
     if (!page_class_of(p))
         return gr_huge_resize(p, n);
     if (gr_large_resize(p, n))
         return p;
-    if (n < have)
-        return NULL;
-    /* Where enough dirty memory lies vacant, a copy may take no new page; elsewhere it would hold every page twice. */
-    if (have < MOVE_PAGES_FROM_BYTES || gr_vacant_dirty() >= n / GRANULE_BYTES) {
-        void *moved = gr_large_move(p, n);
-        if (moved || have < MOVE_PAGES_FROM_BYTES)
-            return moved;
-    }
-    return gr_large_to_huge(p, n);
+    return n < have ? NULL : gr_large_move(p, n);
 }
 
 /* A block that is not small, itself or its pages at another address; NULL: it must be copied. */

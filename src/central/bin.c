@@ -112,7 +112,7 @@ static bool adopt(struct holding *h, unsigned class, bool may_be_new) {
         s->swept = 0;
     } else {
         bool clean;
-        if (!may_be_new || !(slab = gr_slab_birth(class, &clean)))
+        if (!may_be_new || !(slab = gr_slab_birth(class, !gr_bin_granules(class), &clean)))
             return false;
         half_add_relaxed(&bins[class].granules, gr_classes[class].granules);
         count_born();

@@ -145,7 +145,7 @@ GR_COLD static unsigned widest_fit(const struct granules *s, unsigned n, unsigne
 
 /* Which vacant granules a claim considers. */
 struct wanted {
-    bool dirty_only;
+    bool dirty_only, clean_only;
     bool dense, sparse; /* in chunks of these kinds */
 };
 
@@ -155,6 +155,8 @@ static void copy_vacant(const struct arena *a, struct wanted wanted, struct gran
         out->w[w] = (dense >> w & 1 ? wanted.dense : wanted.sparse) ? word_load_relaxed(&a->vacant[w]) : 0;
         if (wanted.dirty_only && out->w[w])
             out->w[w] &= word_load_relaxed(&a->dirty[w]);
+        if (wanted.clean_only && out->w[w])
+            out->w[w] &= ~word_load_relaxed(&a->dirty[w]);
     }
 }
 
@@ -198,7 +200,7 @@ static size_t claim_vacant(unsigned n, unsigned align, struct wanted wanted) {
                 copy_vacant(a, wanted, &vacant);
                 unsigned at = tightest_fit(&vacant, n, align);
                 if (at == ARENA_GRANULES) {
-                    if (n == 1 && !wanted.dirty_only)
+                    if (n == 1 && !wanted.dirty_only && !wanted.clean_only)
                         clear_roomy_if_full(a, index);
                     break;
                 }
@@ -384,6 +386,16 @@ size_t gr_run_claim(size_t granules, size_t align) {
     }
 }
 
+size_t gr_run_claim_clean(size_t granules, size_t align) {
+    const struct wanted clean = {.clean_only = true, .sparse = true};
+    while (!gr_limit_is_tight() && gr_limit_take(granules * GRANULE_BYTES)) {
+        size_t first = settled(claim_vacant((unsigned)granules, (unsigned)align, clean), (unsigned)granules);
+        if (first || grow((unsigned)(granules + align) / CHUNK_GRANULES + 1, false) == OS_NO_MEMORY)
+            return first;
+    }
+    return 0;
+}
+
 /* Maps the chunks of [at, at + n) that are not mapped, if everything else in it is vacant. */
 static bool grow_at(struct arena *a, size_t index, unsigned at, unsigned n) {
     bool grew = false;
@@ -408,9 +420,9 @@ bool gr_run_claim_at(size_t first, size_t granules) {
            settled(claim_or_grow(arena_of(first), first / ARENA_GRANULES, at, n) ? first : 0, n);
 }
 
-GR_COLD size_t gr_run_claim_roomy(size_t granules) {
+GR_COLD size_t gr_run_claim_roomy(size_t granules, bool dirty) {
     unsigned n = (unsigned)granules, length;
-    size_t limit = min_size(gr_arena_count() + 1, REGION_ARENAS);
+    size_t limit = min_size(gr_arena_count() + !dirty, REGION_ARENAS);
     if (!gr_limit_take(granules * GRANULE_BYTES))
         return 0;
     for (size_t index = 0; index < limit; index++) {
@@ -418,17 +430,18 @@ GR_COLD size_t gr_run_claim_roomy(size_t granules) {
         if (!a)
             break;
         struct granules room;
-        copy_vacant(a, (struct wanted){.sparse = true}, &room);
-        for (unsigned c = 0; c < ARENA_CHUNKS; c++)
+        copy_vacant(a, (struct wanted){.dirty_only = dirty, .sparse = true}, &room);
+        for (unsigned c = 0; c < ARENA_CHUNKS && !dirty; c++)
             if (half_load_relaxed(&a->chunk[c]) == CHUNK_UNMAPPED)
                 room.w[c] = ~0ull;
         if (index == 0)
             room.w[0] &= ~1ull;
         unsigned at = widest_fit(&room, n, &length);
         bool last = index + 1 == limit;
-        if (at < ARENA_GRANULES && at && length >= 4 * n && page_class(index * ARENA_GRANULES + at - 1) > CLASSES)
+        if (!dirty && at < ARENA_GRANULES && at && length >= 4 * n &&
+            page_class(index * ARENA_GRANULES + at - 1) > CLASSES)
             at += length / 4; /* the large block before it may want to grow too */
-        if (at < ARENA_GRANULES && (last || length >= 2 * n) && claim_or_grow(a, index, at, n))
+        if (at < ARENA_GRANULES && ((last && !dirty) || length >= 2 * n) && claim_or_grow(a, index, at, n))
             return settled(index * ARENA_GRANULES + at, n);
     }
     return settled(0, n);

@@ -96,9 +96,13 @@ size_t gr_arena_count(void);
  * gr_run_mark_dirty. */
 size_t gr_run_claim(size_t granules, size_t align);
 
+/* The same, of memory that reads as zero and, but for huge pages, is not there yet: for who may use little of it. 0: there is none,
+ * or a limit is near. */
+size_t gr_run_claim_clean(size_t granules, size_t align);
+
 /* Claims `granules` in a row, ARENA_GRANULES / 2 at most, where there is room for as many more behind them: for a block that has
- * grown before and could not stay. 0: there is no such room, or no memory. */
-size_t gr_run_claim_roomy(size_t granules);
+ * grown before and could not stay. `dirty`: where all of that is dirty. 0: there is no such room, or no memory. */
+size_t gr_run_claim_roomy(size_t granules, bool dirty);
 
 /* Claims exactly these, if all of them are vacant or not yet mapped, and in the arena of the granule before them. */
 bool gr_run_claim_at(size_t first, size_t granules);

@@ -30,6 +30,8 @@ static void enclose(size_t first, size_t granules, size_t bytes) {
 enum {
     ASK_FROM_BYTES = 256 * 1024, /* below it clearing costs less than asking */
     WINDOW_PAGES = 1024,         /* asked for at once */
+    MOVE_STEP_BYTES = 2 << 20,   /* of a long block that is copied */
+    LONG_BYTES = 2 * MOVE_STEP_BYTES,
 };
 
 static void clear_window(char *at, size_t pages) {
@@ -266,8 +268,18 @@ bool gr_large_free(void *p) {
     return true;
 }
 
+/* Its pages will leave it: what it tells, it tells now. */
+static void learn_now(size_t first) {
+    uint32_t run = half_load_relaxed(run_record(first));
+    size_t granules = run_granules(run);
+    if ((run & RUN_NEW) && granules >= TELLING_GRANULES)
+        learn(first, granules);
+    half_store_relaxed(run_record(first), (uint32_t)granules);
+}
+
 void *gr_large_to_huge(void *p, size_t bytes) {
     size_t have = gr_large_bytes(p), first = region_granule(p);
+    learn_now(first);
     void *moved = gr_huge_adopt(p, have, bytes);
     if (moved) {
         gr_run_mark_clean(first, have >> GRANULE_SHIFT);
@@ -276,13 +288,40 @@ void *gr_large_to_huge(void *p, size_t bytes) {
     return moved;
 }
 
+/* Of old and new pages, a step's are in memory twice. */
+static void move_bytes(char *to, char *from, size_t bytes) {
+    for (size_t n; bytes; to += n, from += n, bytes -= n) {
+        n = min_size(bytes, MOVE_STEP_BYTES);
+        memcpy(to, from, n);
+        if (!os_purge(from, n))
+            memset(from, 0, n);
+    }
+}
+
+/* A long block goes to clean memory by steps, and leaves clean memory. */
+static void move_out(size_t to, size_t from, size_t bytes) {
+    bool dirty = true;
+    if (!HARDENED && bytes >= LONG_BYTES)
+        gr_run_same_dirt(to, 1, &dirty);
+    if (dirty) {
+        memcpy(region_address(to), region_address(from), bytes);
+        return;
+    }
+    learn_now(from);
+    move_bytes(region_address(to), region_address(from), bytes);
+    gr_run_mark_clean(from, bytes >> GRANULE_SHIFT);
+}
+
 void *gr_large_move(void *p, size_t bytes) {
-    size_t want = granules_for(bytes), have = gr_large_bytes(p);
-    size_t first = want <= ARENA_GRANULES / 2 ? opened(gr_run_claim_roomy(want), want) : 0;
-    if (!first)
-        return NULL;
-    enter(first, want, bytes, grown(first, 0, want, 0));
-    memcpy(region_address(first), p, have);
+    size_t want = granules_for(bytes), have = gr_large_bytes(p), first = 0;
+    bool is_long = have >= LONG_BYTES, touched = !is_long || (half_load_relaxed(&told) & WHOLE);
+    if (want <= ARENA_GRANULES / 2 && !(first = gr_run_claim_roomy(want, true)) && touched)
+        first = gr_run_claim_roomy(want, false);
+    if (!(first = opened(first, want)))
+        return is_long ? gr_large_to_huge(p, bytes) : NULL;
+    uint32_t fresh = grown(first, 0, want, 0);
+    move_out(first, region_granule(p), have);
+    enter(first, want, bytes, fresh);
     CHECK(gr_large_free(p));
     return region_address(first);
 }

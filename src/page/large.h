@@ -46,7 +46,9 @@ size_t gr_large_freed_bytes(const void *p);
 /* The block as a huge one of at least `bytes`, its pages moved and not copied; NULL: it is as it was. */
 void *gr_large_to_huge(void *p, size_t bytes);
 
-/* The block copied to where it has room to grow further, of at least `bytes`; NULL: it is as it was. */
+/* The block copied to where it has room to grow further, to dirty memory if it can be, of at least `bytes`; NULL: it is as it was. No
+ * page of a long block is in memory twice: where the new ones were not, the old ones go; and where nobody knows whether it was written,
+ * its pages move, as gr_large_to_huge moves them. */
 void *gr_large_move(void *p, size_t bytes);
 
 /* Makes the block hold at least `bytes` without moving it, or returns false and leaves it. Gives a tail back. */

@@ -5,9 +5,12 @@
 #include "page/guard.h"
 #include "page/page_map.h"
 
-uint32_t gr_slab_birth(unsigned class, bool *clean) {
+uint32_t gr_slab_birth(unsigned class, bool only, bool *clean) {
     const struct size_class *k = &gr_classes[class];
-    size_t first = gr_run_claim(k->granules, k->granules);
+    /* On dirty memory a long slab would hold all of it for a block or two, and who would fill it has to touch new pages. */
+    size_t first = only && k->granules > 1 ? gr_run_claim_clean(k->granules, k->granules) : 0;
+    if (!first)
+        first = gr_run_claim(k->granules, k->granules);
     if (!first)
         return 0;
     if (HARDENED) {

@@ -126,9 +126,9 @@ GR_INLINE bool slab_is_whole_token(struct slab *s, const struct size_class *k) {
     return (half_load_acquire(&s->word) & SLAB_COUNT_MASK) == k->capacity; /* [acquire home] */
 }
 
-/* A new slab of the class, OWNED by the caller with budget == capacity, on a run of its own. *clean: the run reads as zero.
- * 0 without memory. */
-uint32_t gr_slab_birth(unsigned class, bool *clean);
+/* A new slab of the class, OWNED by the caller with budget == capacity, on a run of its own. `only`: the class has no other, and may
+ * never use more than a few of its blocks. *clean: the run reads as zero. 0 without memory. */
+uint32_t gr_slab_birth(unsigned class, bool only, bool *clean);
 
 /* The holder of the token gives a whole slab's run back. */
 void gr_slab_retire(uint32_t index, unsigned class);
