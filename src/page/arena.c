@@ -361,10 +361,14 @@ static size_t in_huge_page(size_t first) {
     return first;
 }
 
+/* In as many chunks in a row there is such a run. */
+static unsigned chunks_for(size_t granules, size_t align) {
+    return (unsigned)((granules + (align > 1 ? align - 1 : 0) + CHUNK_GRANULES - 1) / CHUNK_GRANULES);
+}
+
 size_t gr_run_claim(size_t granules, size_t align) {
     ASSERT(granules && granules <= ARENA_GRANULES && is_power_of_two(align));
-    unsigned n = (unsigned)granules, a = (unsigned)align;
-    unsigned chunks = (unsigned)((granules + (align > 1 ? align - 1 : 0) + CHUNK_GRANULES - 1) / CHUNK_GRANULES);
+    unsigned n = (unsigned)granules, a = (unsigned)align, chunks = chunks_for(granules, align);
     if (chunks > ARENA_CHUNKS)
         return 0;
     /* Slabs of one granule fill their chunks, and huge pages with them; all else has chunks of its own. Dirty memory is used
@@ -390,7 +394,7 @@ size_t gr_run_claim_clean(size_t granules, size_t align) {
     const struct wanted clean = {.clean_only = true, .sparse = true};
     while (!gr_limit_is_tight() && gr_limit_take(granules * GRANULE_BYTES)) {
         size_t first = settled(claim_vacant((unsigned)granules, (unsigned)align, clean), (unsigned)granules);
-        if (first || grow((unsigned)(granules + align) / CHUNK_GRANULES + 1, false) == OS_NO_MEMORY)
+        if (first || grow(chunks_for(granules, align), false) == OS_NO_MEMORY)
             return first;
     }
     return 0;

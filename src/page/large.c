@@ -61,6 +61,11 @@ static bool looks_absent(char *at) {
     return absent;
 }
 
+static void has_holes(size_t first, size_t granules) {
+    for (size_t g = first; g < first + granules; g = (g | (CHUNK_GRANULES - 1)) + 1)
+        gr_run_has_holes(g);
+}
+
 /* Makes dirty memory read as zero. Who freed it may have touched little of it, or nothing: pages that are not there need not
  * come for this, nor huge ones for who will use it. Purged or written, each page is zero afterwards, whatever the system said of it. */
 static void clear(size_t first, size_t granules) {
@@ -69,8 +74,7 @@ static void clear(size_t first, size_t granules) {
     if (bytes < ASK_FROM_BYTES)
         memset(at, 0, bytes);
     else if (looks_absent(at) && os_purge(at, bytes))
-        for (size_t g = first; g < first + granules; g = (g | (CHUNK_GRANULES - 1)) + 1)
-            gr_run_has_holes(g);
+        has_holes(first, granules);
     else
         for (; bytes; at += pages * page, bytes -= pages * page) {
             pages = min_size(bytes / page, WINDOW_PAGES);
@@ -277,12 +281,17 @@ static void learn_now(size_t first) {
     half_store_relaxed(run_record(first), (uint32_t)granules);
 }
 
+static void left_clean(size_t first, size_t granules) {
+    gr_run_mark_clean(first, granules);
+    has_holes(first, granules);
+}
+
 void *gr_large_to_huge(void *p, size_t bytes) {
     size_t have = gr_large_bytes(p), first = region_granule(p);
     learn_now(first);
     void *moved = gr_huge_adopt(p, have, bytes);
     if (moved) {
-        gr_run_mark_clean(first, have >> GRANULE_SHIFT);
+        left_clean(first, have >> GRANULE_SHIFT);
         CHECK(gr_large_free(p));
     }
     return moved;
@@ -298,18 +307,17 @@ static void move_bytes(char *to, char *from, size_t bytes) {
     }
 }
 
-/* A long block goes to clean memory by steps, and leaves clean memory. */
+/* A long block goes by steps to where not all is dirty, and leaves clean memory. */
 static void move_out(size_t to, size_t from, size_t bytes) {
+    size_t granules = bytes >> GRANULE_SHIFT;
     bool dirty = true;
-    if (!HARDENED && bytes >= LONG_BYTES)
-        gr_run_same_dirt(to, 1, &dirty);
-    if (dirty) {
+    if (HARDENED || bytes < LONG_BYTES || (gr_run_same_dirt(to, granules, &dirty) == granules && dirty)) {
         memcpy(region_address(to), region_address(from), bytes);
         return;
     }
     learn_now(from);
     move_bytes(region_address(to), region_address(from), bytes);
-    gr_run_mark_clean(from, bytes >> GRANULE_SHIFT);
+    left_clean(from, granules);
 }
 
 void *gr_large_move(void *p, size_t bytes) {
