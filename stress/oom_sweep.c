@@ -131,6 +131,8 @@ static void run_load(void) {
     hold_zeroed(35 * MIB);
     errno = 0;
     hold(granary_aligned_alloc(4 * MIB, 40 * MIB), 40 * MIB);
+    errno = 0;
+    hold(granary_malloc(70 * MIB), 70 * MIB); /* a mapping of its own, which grows below */
     size_t large = load.count;
     for (size_t i = 0; i < load.count; i += 23) {
         resize(i, load.blocks[i].size * 3 + 100000);
