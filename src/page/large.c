@@ -138,6 +138,13 @@ GR_COLD static void learn(size_t first, size_t granules) {
     tell(is_written_whole(granule));
 }
 
+/* What a block tells when its memory leaves it. */
+static void learn_of(size_t first, uint32_t run) {
+    size_t granules = run_granules(run);
+    if ((run & RUN_NEW) && granules >= TELLING_GRANULES)
+        learn(first, granules);
+}
+
 /* However a program begins, what it does then may be another matter. */
 static bool is_in_credit(size_t granules) {
     uint32_t before = half_load_relaxed(&untold);
@@ -264,8 +271,7 @@ bool gr_large_free(void *p) {
     if ((run & RUN_FREED) || !half_cas_strong_relaxed(record, &run, run | RUN_FREED))
         return false;
     size_t granules = run_granules(run);
-    if ((run & RUN_NEW) && granules >= TELLING_GRANULES)
-        learn(first, granules);
+    learn_of(first, run);
     gr_page_map_set(first, granules, 0);
     give_up(first, granules, round_up(gr_large_bytes(p), os_page_bytes()));
     gr_purge_freed(granules);
@@ -275,10 +281,8 @@ bool gr_large_free(void *p) {
 /* Its pages will leave it: what it tells, it tells now. */
 static void learn_now(size_t first) {
     uint32_t run = half_load_relaxed(run_record(first));
-    size_t granules = run_granules(run);
-    if ((run & RUN_NEW) && granules >= TELLING_GRANULES)
-        learn(first, granules);
-    half_store_relaxed(run_record(first), (uint32_t)granules);
+    learn_of(first, run);
+    half_store_relaxed(run_record(first), (uint32_t)run_granules(run));
 }
 
 static void left_clean(size_t first, size_t granules) {

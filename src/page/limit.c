@@ -7,7 +7,7 @@
 
 enum {
     STEPS = 32,
-    TIGHT = 8,
+    TIGHT = 8, /* of so many parts of a limit the last is left */
 };
 
 struct limit gr_limit = {.near = {UINT64_MAX}, .group = {CGROUP_NO_LIMIT}};

@@ -40,7 +40,8 @@ void gr_purge_freed(size_t granules);
  * and not time: a keeper that looks twice a second would come too late. */
 void gr_purge_poll_sparse(void);
 
-/* Purges every vacant dirty granule but `keep` of them, and if that is 0 what came with them and was never used. Returns how many were purged. */
+/* Purges every vacant dirty granule but `keep` of them, and if that is 0 what came with them and was never used. Returns how many
+ * were purged. */
 uint64_t gr_purge_all(uint64_t keep);
 
 /* Granules purged since the start, and the most in one turn of what has aged. */
