@@ -15,7 +15,8 @@
 #include "os/options.h"
 #include "os/os.h"
 
-#define HELD_BACK_RUNS 1
+#define HELD_BACK_RUNS      1
+#define SPLIT_FROM_GRANULES 2 /* so both kinds of guards are there */
 
 enum { THREADS = 3, CHUNK = 1, FIRST = CHUNK * CHUNK_GRANULES, WATCHED = 4 };
 
@@ -23,15 +24,16 @@ enum { THREADS = 3, CHUNK = 1, FIRST = CHUNK * CHUNK_GRANULES, WATCHED = 4 };
 
 struct word gr_region_base = {1ull << 40};
 static void purge_at(void *at, size_t bytes);
-static bool guard_at(void *at, size_t bytes, bool guard);
+static bool guard_at(void *at, size_t bytes, bool split);
+static bool unguard_at(void *at, size_t bytes, bool split);
 static void map_chunk(size_t first, bool there);
 
 bool os_purge(void *at, size_t bytes) {
     purge_at(at, bytes);
     return true;
 }
-bool os_guard(void *at, size_t bytes) { return guard_at(at, bytes, true); }
-bool os_unguard(void *at, size_t bytes) { return guard_at(at, bytes, false); }
+bool os_guard(void *at, size_t bytes, bool split) { return guard_at(at, bytes, split); }
+bool os_unguard(void *at, size_t bytes, bool split) { return unguard_at(at, bytes, split); }
 bool os_guards_split(void) { return false; }
 bool os_unmap(void *at, size_t) {
     map_chunk(((uintptr_t)at - gr_region_base.value) >> GRANULE_SHIFT, false);
@@ -70,12 +72,13 @@ void gr_check_failed(const char *what, const char *, int) {
 struct guard_model;
 static guard_model *now;
 
-struct guard_model : model::suite<guard_model, THREADS, 1, 6> {
+struct guard_model : model::suite<guard_model, THREADS, 1, 7> {
     enum { LINE, TAIL, REFUSED, UNMAP };
     enum { NOBODY = -1 };
     rl::var<unsigned> memory[WATCHED];
     int holder[CHUNK_GRANULES];
     bool guarded[CHUNK_GRANULES]; /* by the system */
+    bool split[CHUNK_GRANULES];   /* likewise, and by a mapping of its own */
     bool mapped;
     uint64_t in_play; /* granules that somebody holds or finds vacant, always */
 
@@ -83,7 +86,7 @@ struct guard_model : model::suite<guard_model, THREADS, 1, 6> {
     void start(unsigned held, uint64_t vacant) {
         for (unsigned i = 0; i < CHUNK_GRANULES; i++) {
             holder[i] = i < held ? (int)(i % 2) : NOBODY;
-            guarded[i] = false;
+            guarded[i] = split[i] = false;
         }
         for (unsigned i = 0; i < WATCHED; i++)
             memory[i]($) = i < held ? 99 : 0;
@@ -99,7 +102,8 @@ struct guard_model : model::suite<guard_model, THREADS, 1, 6> {
         bind(&first_arena.vacant[CHUNK], vacant);
         bind(&first_arena.dirty[CHUNK], bits_span(0, held));
         bind(&first_arena.guarded[CHUNK], 0);
-        bind(&arenas.guarded, 0);
+        bind(&first_arena.split[CHUNK], 0);
+        bind(&arenas.split, 0);
         bind(&guards.at, 0);
         bind(&guards.line[0], 0);
         now = this;
@@ -108,9 +112,10 @@ struct guard_model : model::suite<guard_model, THREADS, 1, 6> {
         if (model::program == UNMAP) {
             start(0, ~0ull);
             for (unsigned i = 2; i < 4; i++) /* what left the line is guarded still */
-                guarded[i] = true;
+                guarded[i] = split[i] = true;
             word_store_relaxed(&first_arena.guarded[CHUNK], 0b1100);
-            word_store_relaxed(&arenas.guarded, 2);
+            word_store_relaxed(&first_arena.split[CHUNK], 0b1100);
+            word_store_relaxed(&arenas.split, 2);
         } else {
             start(model::program == TAIL ? 0 : 2, model::program == TAIL ? 0b0111 : 0b0100);
         }
@@ -121,7 +126,7 @@ struct guard_model : model::suite<guard_model, THREADS, 1, 6> {
     void touch(unsigned t, size_t first, size_t n, bool is_new) {
         for (size_t g = first; g < first + n; g++) {
             size_t i = g - FIRST;
-            RL_ASSERT(holder[i] == (int)t && !guarded[i] && mapped);
+            RL_ASSERT(holder[i] == (int)t && !guarded[i] && !split[i] && mapped);
             bool dirty = true;
             if (is_new)
                 gr_run_same_dirt(g, 1, &dirty);
@@ -198,22 +203,24 @@ struct guard_model : model::suite<guard_model, THREADS, 1, 6> {
     /* ---- in the end ---- */
 
     void check() {
-        uint64_t vacant = model::final_value(&first_arena.vacant[CHUNK]), held = 0, guards_known = 0;
+        uint64_t vacant = model::final_value(&first_arena.vacant[CHUNK]), held = 0, guards_known = 0, are_split = 0;
         uint64_t waits = model::final_value(&guards.line[0]), waiting = 0;
         uint64_t known = model::final_value(&first_arena.guarded[CHUNK]);
+        uint64_t known_split = model::final_value(&first_arena.split[CHUNK]);
         if (waits)
             waiting = bits_span((unsigned)(waits >> 32) - FIRST, (unsigned)waits);
         for (unsigned i = 0; i < CHUNK_GRANULES; i++) {
             held |= (uint64_t)(holder[i] != NOBODY) << i;
             guards_known |= (uint64_t)guarded[i] << i;
+            are_split |= (uint64_t)split[i] << i;
         }
         RL_ASSERT(!(vacant & held) && !(vacant & waiting) && !(held & waiting)); /* in one place */
         if (mapped)
             RL_ASSERT((vacant | held | waiting) == in_play);
         else
-            RL_ASSERT(!(vacant | held | waiting | known));
-        RL_ASSERT((guards_known & ~known) == 0); /* guard-known */
-        RL_ASSERT(model::final_value(&arenas.guarded) == bits_count(known));
+            RL_ASSERT(!(vacant | held | waiting | known | known_split));
+        RL_ASSERT(((guards_known | are_split) & ~known) == 0 && (are_split & ~known_split) == 0); /* guard-known */
+        RL_ASSERT(model::final_value(&arenas.split) == bits_count(known_split));
         uint64_t dirty = vacant & model::final_value(&first_arena.dirty[CHUNK]);
         RL_ASSERT(arenas.vacant_dirty.value == bits_count(dirty));
         RL_ASSERT(gr_limit.footprint.value == bits_count(held | waiting | dirty) * (uint64_t)GRANULE_BYTES);
@@ -232,11 +239,23 @@ template <typename Body> static void each_granule(void *at, size_t bytes, Body b
 static void purge_at(void *at, size_t bytes) {
     each_granule(at, bytes, [](size_t) {});
 }
-static bool guard_at(void *at, size_t bytes, bool guard) {
+static bool refused() {
     RL_ASSERT(now->mapped);
-    if (model::program == guard_model::REFUSED && rl::rand(2))
+    return model::program == guard_model::REFUSED && rl::rand(2);
+}
+static bool guard_at(void *at, size_t bytes, bool split) {
+    if (refused())
         return false;
-    each_granule(at, bytes, [=](size_t i) { now->guarded[i] = guard; });
+    each_granule(at, bytes, [=](size_t i) { (split ? now->split : now->guarded)[i] = true; });
+    return true;
+}
+static bool unguard_at(void *at, size_t bytes, bool split) {
+    if (refused())
+        return false;
+    each_granule(at, bytes, [=](size_t i) {
+        now->guarded[i] = false;
+        now->split[i] &= !split;
+    });
     return true;
 }
 static void map_chunk(size_t first, bool there) {
@@ -244,15 +263,16 @@ static void map_chunk(size_t first, bool there) {
     now->mapped = there;
     each_granule(region_address(first), CHUNK_BYTES, [](size_t i) {
         RL_ASSERT(now->holder[i] == guard_model::NOBODY);
-        now->guarded[i] = false;
+        now->guarded[i] = now->split[i] = false;
     });
 }
 
 int main(int argc, char **argv) {
-    return model::main_of<guard_model>(argc, argv,
-                                       {"guard",
-                                        {"line", "tail", "refused", "unmap"},
-                                        {},
-                                        {"page/guard.c", "gr_run_guarded", "gr_run_mark_guarded", "gr_run_mark_clean"},
-                                        {2, 1, 1, 2}});
+    return model::main_of<guard_model>(
+        argc, argv,
+        {"guard",
+         {"line", "tail", "refused", "unmap"},
+         {},
+         {"page/guard.c", "gr_run_guarded", "gr_run_mark_guarded", "set_or_clear", "gr_run_mark_clean"},
+         {2, 1, 1, 2}});
 }

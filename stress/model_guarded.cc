@@ -29,8 +29,9 @@ void *os_map(size_t bytes) {
     return pages;
 }
 bool os_unmap(void *, size_t) { return true; }
-bool os_guard(void *at, size_t bytes) { return guard_at(at, bytes); }
-bool os_unguard(void *at, size_t) { return unguard_at(at); }
+bool os_guard(void *at, size_t bytes, bool) { return guard_at(at, bytes); }
+bool os_unguard(void *at, size_t, bool) { return unguard_at(at); }
+bool os_guards_split(void) { return false; }
 void os_want_huge_pages(void *, size_t, bool) {}
 void os_at_fault(void (*)(const struct os_fault *)) {}
 

@@ -43,14 +43,16 @@ static void guard_tail_then_open(void **state) {
     memset(p, 1, 3 * GRANULE_BYTES);
     gr_guard_tail(first, 3, 2 * GRANULE_BYTES + 4096);
     size_t guarded = first;
-    assert_int_equal(gr_run_guarded(&guarded, 3), 1);
+    bool splits;
+    assert_int_equal(gr_run_guarded(&guarded, 3, &splits), 1);
+    assert_int_equal(splits, os_guards_split());
     assert_int_equal(guarded, first + 2);
     must_fault(p + 2 * GRANULE_BYTES + 4096);
     must_fault(p + 3 * GRANULE_BYTES - 1);
     assert_true(all_bytes_are(p, 2 * GRANULE_BYTES + 4096, 1));
     assert_true(gr_guard_open(first, 3));
     guarded = first;
-    assert_int_equal(gr_run_guarded(&guarded, 3), 0);
+    assert_int_equal(gr_run_guarded(&guarded, 3, &splits), 0);
     must_read_zero(p + 2 * GRANULE_BYTES + 4096, GRANULE_BYTES - 4096);
     memset(p, 0, 3 * GRANULE_BYTES);
     gr_run_mark_dirty(first, 3);
@@ -79,6 +81,32 @@ static void guard_free_holds_back(void **state) {
     must_read_zero(region_address(first), 2 * GRANULE_BYTES);
     gr_run_free(first, 2);
     gr_guard_flush();
+}
+
+/* What is guarded as a whole splits one mapping, of whatever length; its parts are opened one by one. */
+static void guard_of_a_long_run(void **state) {
+    (void)state;
+    enum { LONG = 2 * SPLIT_FROM_GRANULES };
+    size_t first = gr_run_claim(LONG, 1);
+    char *p = region_address(first);
+    assert_true(gr_guard_open(first, LONG));
+    size_t before = gr_granules_split();
+    gr_guard_tail(first, LONG, LONG * GRANULE_BYTES - 4096);
+    memset(p, 1, LONG * GRANULE_BYTES - 4096);
+    gr_run_mark_dirty(first, LONG);
+    gr_guard_free(first, LONG, LONG * GRANULE_BYTES - 4096);
+    gr_guard_flush();
+    assert_int_equal(gr_granules_split(), before + LONG);
+    assert_in_range(gr_rows_split(), 1, before + 1);
+    assert_true(gr_run_claim_at(first, 3));
+    assert_true(gr_guard_open(first, 3));
+    must_read_zero(p, 3 * GRANULE_BYTES);
+    must_fault(p + 3 * GRANULE_BYTES);
+    assert_true(gr_run_claim_at(first + 3, LONG - 3));
+    assert_true(gr_guard_open(first + 3, LONG - 3)); /* the mark at its end goes, too */
+    must_read_zero(p + 3 * GRANULE_BYTES, (LONG - 3) * GRANULE_BYTES);
+    assert_int_equal(gr_granules_split(), before);
+    gr_run_free(first, LONG);
 }
 
 static void guard_flush_gives_all_back(void **state) {
@@ -136,7 +164,7 @@ static void guard_count_is_bounded_where_guards_split(void **state) {
         must(runs[i] && gr_guard_open(runs[i], 1));
         gr_guard_tail(runs[i], 1, GRANULE_BYTES - 4096);
     }
-    assert_in_range(gr_granules_guarded(), 4096, 8192);
+    assert_in_range(gr_granules_split(), 4096, 8192);
     for (size_t i = 0; i < RUNS; i++) {
         must(gr_guard_open(runs[i], 1));
         gr_run_free(runs[i], 1);
@@ -172,6 +200,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(guard_tail_then_open),
         cmocka_unit_test(guard_free_holds_back),
+        cmocka_unit_test(guard_of_a_long_run),
         cmocka_unit_test(guard_flush_gives_all_back),
         cmocka_unit_test(guard_behind_a_large_block),
         cmocka_unit_test(guard_count_is_bounded_where_guards_split),

@@ -54,6 +54,8 @@ enum {
     DELAY_SLOTS = HARDENED ? 16 : 1,    /* blocks of a class that a thread holds back after their free, at most */
     DELAY_BYTES = 32 * 1024,            /* and in bytes, but one block */
     HELD_BACK_RUNS = HARDENED ? 32 : 1, /* large and huge blocks that stay without access after their free */
+    SPLIT_FROM_GRANULES = 8,            /* whole runs of so many are guarded by splitting a mapping, */
+    SPLIT_MOST = 8192,                  /* so many at most; others by marks in their pages' entries */
 
     GUARDED_SLOTS = 256,      /* the plain build's guarded blocks, live or freed last */
     GUARDED_MAX_BYTES = 4096, /* of a guarded block: no page is smaller */

@@ -66,13 +66,15 @@ uint64_t os_random(void);
 /* Likewise, and a new one at each call. */
 uint64_t os_secret(void);
 
-/* No access to these pages until os_unguard, and nothing kept in them. False: they are as they were. Where the kernel cannot mark
- * pages, each guard splits a mapping: os_guards_split() says so, and the caller counts them. */
-bool os_guard(void *at, size_t bytes);
+/* No access to these pages until os_unguard, and nothing kept in them. False: they are open. A guard is a mark in each page's entry,
+ * or splits a mapping: that costs the same for any length, but the caller counts them. */
+bool os_guard(void *at, size_t bytes, bool split);
 
-/* Access again, to zeroes where it was guarded. Pages that were not guarded stay as they are. False: no memory. */
-bool os_unguard(void *at, size_t bytes);
+/* Access again, to zeroes where it was guarded; `split`: some of the guards do. Pages that were not guarded stay as they are. False: no
+ * memory. */
+bool os_unguard(void *at, size_t bytes, bool split);
 
+/* Can the kernel mark no pages? */
 bool os_guards_split(void);
 
 /* Is the program privileged beyond its caller (setuid)? Then the environment is not trusted. */

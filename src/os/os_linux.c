@@ -202,18 +202,25 @@ bool os_guards_split(void) {
     return split;
 }
 
-bool os_guard(void *at, size_t bytes) {
+/* Pages that are there cost more to protect than to purge. What is written between the two goes after them, if the system will. */
+static bool protect(void *at, size_t bytes) {
+    bool done = madvise(at, bytes, MADV_DONTNEED) == 0 && mprotect(at, bytes, PROT_NONE) == 0;
+    if (done)
+        (void)madvise(at, bytes, MADV_DONTNEED);
+    return done;
+}
+
+bool os_guard(void *at, size_t bytes, bool split) {
     int saved = errno;
-    bool done = guards() == GUARDS_MARK ? madvise(at, bytes, MADV_GUARD_INSTALL) == 0
-                                        : madvise(at, bytes, MADV_DONTNEED) == 0 && mprotect(at, bytes, PROT_NONE) == 0;
+    bool done = split ? protect(at, bytes) : madvise(at, bytes, MADV_GUARD_INSTALL) == 0;
     errno = saved;
     return done;
 }
 
-bool os_unguard(void *at, size_t bytes) {
+bool os_unguard(void *at, size_t bytes, bool split) {
     int saved = errno;
-    bool done =
-        guards() == GUARDS_MARK ? madvise(at, bytes, MADV_GUARD_REMOVE) == 0 : mprotect(at, bytes, PROT_RW) == 0;
+    bool done = (!split || mprotect(at, bytes, PROT_RW) == 0) &&
+                (guards() == GUARDS_SPLIT || madvise(at, bytes, MADV_GUARD_REMOVE) == 0);
     errno = saved;
     return done;
 }

@@ -20,7 +20,7 @@ static struct {
     GR_LINE struct word count;                     /* arenas that may exist */
     struct word mapped;                            /* granules */
     GR_LINE struct word vacant_dirty;              /* granules */
-    struct word guarded;                           /* granules */
+    struct word split;                             /* granules */
     GR_LINE struct word roomy[REGION_ARENAS / 64]; /* 1: the arena may have a vacant granule */
 } arenas;
 
@@ -352,7 +352,8 @@ static size_t in_huge_page(size_t first) {
     struct arena *a = first ? arena_of(first) : NULL;
     unsigned at = first % ARENA_GRANULES, chunk = at / CHUNK_GRANULES;
     size_t guarded = first;
-    if (HARDENED && a && gr_run_guarded(&guarded, 1))
+    bool split;
+    if (HARDENED && a && gr_run_guarded(&guarded, 1, &split))
         return first;
     if (a && at % HUGE_PAGE_GRANULES == 0 && !dirty_in(a, at, HUGE_PAGE_GRANULES) &&
         (is_huge(a, chunk) || (gr_thp_may_early() && is_filled_before(a, first))) &&
@@ -484,13 +485,15 @@ GR_COLD void gr_run_mark_clean(size_t first, size_t granules) {
         word_and_relaxed(&a->dirty[w], ~mask);
 }
 
-size_t gr_run_guarded(size_t *first, size_t granules) {
+size_t gr_run_guarded(size_t *first, size_t granules, bool *split) {
     struct arena *a = arena_of(*first);
     size_t arena = *first / ARENA_GRANULES * ARENA_GRANULES, from = 0, to = 0;
+    *split = false;
     FOR_WORDS (*first % ARENA_GRANULES, (unsigned)granules, w, mask) {
         uint64_t found = word_load_relaxed(&a->guarded[HARDENED ? w : 0]) & mask;
         if (!found)
             continue;
+        *split |= (word_load_relaxed(&a->split[HARDENED ? w : 0]) & mask) != 0;
         from = to ? from : arena + w * 64 + bits_lowest(found);
         to = arena + w * 64 + bits_highest(found) + 1;
     }
@@ -498,16 +501,36 @@ size_t gr_run_guarded(size_t *first, size_t granules) {
     return to - from;
 }
 
-void gr_run_mark_guarded(size_t first, size_t granules, bool guarded) {
+/* How many more it has now. */
+static uint64_t set_or_clear(struct word *bits, uint64_t mask, bool set) {
+    uint64_t old = (set ? word_or_relaxed(bits, mask) : word_and_relaxed(bits, ~mask)) & mask;
+    return (set ? bits_count(mask) : 0) - (uint64_t)bits_count(old);
+}
+
+void gr_run_mark_guarded(size_t first, size_t granules, enum guard guard) {
     struct arena *a = arena_of(first);
     FOR_WORDS (first % ARENA_GRANULES, (unsigned)granules, w, mask) {
-        struct word *bits = &a->guarded[HARDENED ? w : 0];
-        uint64_t old = (guarded ? word_or_relaxed(bits, mask) : word_and_relaxed(bits, ~mask)) & mask;
-        word_add_relaxed(&arenas.guarded, guarded ? bits_count(mask & ~old) : 0 - (uint64_t)bits_count(old));
+        size_t at = HARDENED ? w : 0;
+        uint64_t more = set_or_clear(&a->split[at], mask, guard == GUARD_SPLIT);
+        if (more)
+            word_add_relaxed(&arenas.split, more);
+        set_or_clear(&a->guarded[at], mask, guard != GUARD_NONE);
     }
 }
 
-size_t gr_granules_guarded(void) { return word_load_relaxed(&arenas.guarded); }
+size_t gr_granules_split(void) { return word_load_relaxed(&arenas.split); }
+
+size_t gr_rows_split(void) {
+    size_t rows = 0;
+    for (size_t i = 0; i < gr_arena_count(); i++) {
+        struct arena *a = ref_load_acquire(&gr_arenas[i]); /* [acquire arena-born] */
+        for (unsigned w = 0; a && w < ARENA_CHUNKS; w++) {
+            uint64_t split = word_load_relaxed(&a->split[HARDENED ? w : 0]);
+            rows += bits_count(split & ~(split << 1));
+        }
+    }
+    return rows;
+}
 
 void gr_run_free(size_t first, size_t granules) {
     struct arena *a = arena_of(first);
@@ -649,7 +672,7 @@ static bool unmap_chunk(struct arena *a, size_t index, unsigned chunk) {
         word_add_relaxed(&arenas.mapped, 0 - (uint64_t)CHUNK_GRANULES);
         word_store_relaxed(&a->dirty[chunk], 0);
         if (HARDENED)
-            gr_run_mark_guarded(index * ARENA_GRANULES + chunk * CHUNK_GRANULES, CHUNK_GRANULES, false);
+            gr_run_mark_guarded(index * ARENA_GRANULES + chunk * CHUNK_GRANULES, CHUNK_GRANULES, GUARD_NONE);
         half_store_release(&a->chunk[chunk], CHUNK_UNMAPPED); /* [release chunk-gone] */
     } else {
         half_store_relaxed(&a->chunk[chunk], CHUNK_MAPPED);

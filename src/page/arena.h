@@ -72,6 +72,7 @@ struct arena {
     struct byte stamp[ARENA_GRANULES];       /* the tick in which it became vacant */
     struct word slab_far_bits[ARENA_GRANULES][SLAB_WORDS - SLAB_NEAR_WORDS]; /* any thread writes */
     struct word guarded[HARDENED ? ARENA_CHUNKS : 1]; /* 1: the granule holds a guard; see `page/guard.h` */
+    struct word split[HARDENED ? ARENA_CHUNKS : 1];   /* 1: and one that splits a mapping */
     struct word bytes[HARDENED ? ARENA_GRANULES : 1]; /* asked for, of the large block that starts here */
 };
 
@@ -117,12 +118,16 @@ void gr_run_mark_dirty(size_t first, size_t granules);
 /* The holder knows that the run reads as zero again. */
 void gr_run_mark_clean(size_t first, size_t granules);
 
-/* The granules from the first to the last in a held run that hold a guard, 0: none. *first becomes the first of them. */
-size_t gr_run_guarded(size_t *first, size_t granules);
+/* The granules from the first to the last in a held run that hold a guard, 0: none. *first becomes the first of them; `split`: some of
+ * the guards split a mapping. */
+size_t gr_run_guarded(size_t *first, size_t granules, bool *split);
 
-/* The holder notes that all of the run's granules hold a guard, or none; how many do, of all runs. */
-void gr_run_mark_guarded(size_t first, size_t granules, bool guarded);
-size_t gr_granules_guarded(void);
+/* The holder notes what all of the run's granules hold; how many hold a guard that splits a mapping, of all runs, and in how many rows
+ * they lie: a look at each arena. */
+enum guard { GUARD_NONE, GUARD_MARK, GUARD_SPLIT };
+void gr_run_mark_guarded(size_t first, size_t granules, enum guard guard);
+size_t gr_granules_split(void);
+size_t gr_rows_split(void);
 
 /* Gives up a run. Its page map bytes are clear. */
 void gr_run_free(size_t first, size_t granules);

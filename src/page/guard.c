@@ -7,35 +7,40 @@
 #include "page/arena.h"
 #include "page/region.h"
 
-enum { GUARDED_MOST = 8192 };
-
 static struct {
     /* any thread writes */
     GR_LINE struct word at;           /* the next slot of the line */
     struct word line[HELD_BACK_RUNS]; /* first << 32 | granules; 0: none */
 } guards;
 
-static bool may_guard(size_t granules) {
-    return !os_guards_split() || gr_granules_guarded() + granules <= GUARDED_MOST;
-}
-
 bool gr_guard_open(size_t first, size_t granules) {
-    granules = gr_run_guarded(&first, granules);
+    bool split;
+    granules = gr_run_guarded(&first, granules, &split);
     if (!granules)
         return true;
-    if (!os_unguard(region_address(first), granules * GRANULE_BYTES))
+    if (!os_unguard(region_address(first), granules * GRANULE_BYTES, split))
         return false;
-    gr_run_mark_guarded(first, granules, false);
+    gr_run_mark_guarded(first, granules, GUARD_NONE);
     return true;
+}
+
+/* Marks where they are few, and where too many mappings are split. What is guarded as a whole splits one for all of its granules. */
+static enum guard kind_of(size_t granules, bool whole) {
+    bool may_split = gr_granules_split() + granules <= SPLIT_MOST;
+    if (os_guards_split())
+        return may_split ? GUARD_SPLIT : GUARD_NONE;
+    return whole && granules >= SPLIT_FROM_GRANULES && (may_split || gr_rows_split() < SPLIT_MOST) ? GUARD_SPLIT
+                                                                                                   : GUARD_MARK;
 }
 
 /* The bit comes first: a child of a fork in between must not take guarded pages for open ones. */
 static bool guard(size_t first, size_t granules, size_t from) {
     size_t untouched = from / GRANULE_BYTES;
-    if (!may_guard(granules))
+    enum guard kind = kind_of(granules, from == 0);
+    if (kind == GUARD_NONE)
         return false;
-    gr_run_mark_guarded(first + untouched, granules - untouched, true);
-    return os_guard((char *)region_address(first) + from, granules * GRANULE_BYTES - from);
+    gr_run_mark_guarded(first + untouched, granules - untouched, kind);
+    return os_guard((char *)region_address(first) + from, granules * GRANULE_BYTES - from, kind == GUARD_SPLIT);
 }
 
 void gr_guard_tail(size_t first, size_t granules, size_t from) {

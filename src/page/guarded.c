@@ -197,7 +197,7 @@ GR_COLD static void on_fault(const struct os_fault *f) {
 void gr_guarded_start(uint64_t one_in, uint64_t seed) {
     size_t bytes = POOL_PAGES * os_page_bytes();
     char *base = os_map(bytes);
-    if (!base || !os_guard(base, bytes)) {
+    if (!base || !os_guard(base, bytes, os_guards_split())) {
         if (base)
             os_unmap(base, bytes);
         return;
@@ -235,7 +235,7 @@ static void close_as(unsigned slot, uint64_t stamp) {
 /* What is held is closed; where the system refuses a guard, at least it reads as zero. */
 static void close_slot(unsigned slot) {
     size_t page = os_page_bytes();
-    if (!os_guard(page_of(slot), page))
+    if (!os_guard(page_of(slot), page, os_guards_split()))
         memset(page_of(slot), 0, page);
     close_as(slot, (word_add_relaxed(&pool.stamp, 1) + 1) << STATE_BITS);
 }
@@ -248,7 +248,7 @@ void *gr_guarded_alloc(size_t n, size_t align, size_t room, const void *frame) {
     if (!pool_base() || !guarded_fits(n, align) || !claim(&slot, &stamp))
         return NULL;
     char *open = page_of(slot);
-    if (!os_unguard(open, page)) {
+    if (!os_unguard(open, page, os_guards_split())) {
         close_as(slot, stamp);
         return NULL;
     }

@@ -80,8 +80,8 @@ static void *map_aligned(size_t bytes, size_t align) {
     if (got + all > end)
         os_unmap(end, (size_t)(got + all - end));
     if (HARDENED) {
-        os_guard(at - fence(), fence());
-        os_guard(at + bytes, fence());
+        os_guard(at - fence(), fence(), os_guards_split());
+        os_guard(at + bytes, fence(), os_guards_split());
     }
     return at;
 }
@@ -184,7 +184,7 @@ static bool resize_between_guards(struct huge *h, char *p, size_t bytes) {
     if (bytes < old)
         memset(p + bytes, 0, min_size(want, old) - bytes);
     if (want < mapped) {
-        os_guard(p + want, page);
+        os_guard(p + want, page, os_guards_split());
         os_unmap(p + want + page, mapped - want);
     }
     mark_slack(p, bytes);

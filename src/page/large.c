@@ -108,7 +108,7 @@ static struct half untold;  /* granules under which they were asked for since on
 static struct word watched; /* the telling granule of a block that was just made */
 enum { WHOLE = 1, OFTEN = 2, NEVER_WHOLE = OFTEN << 1, ALWAYS_WHOLE = NEVER_WHOLE | WHOLE };
 
-static size_t telling(size_t first, size_t granules) { return first + granules - 2; }
+static size_t telling(size_t first, size_t granules) { return first + granules - (HARDENED ? 3 : 2); }
 
 /* Hints: of what two threads say at once, one may be lost. */
 static void tell(bool whole) {
@@ -176,7 +176,7 @@ static bool is_known(size_t granules) {
 /* RUN_NEW if the run, or what it grows by, will tell how it was used. What lies around a run follows from other blocks; between
  * aligned ones it may stay vacant. */
 static uint32_t prepared(size_t first, size_t granules, bool aligned, bool zero) {
-    bool dirty = granules < 2 || !gr_thp_by_run();
+    bool dirty = granules < 3 || !gr_thp_by_run();
     if (!dirty)
         gr_run_same_dirt(telling(first, granules), 1, &dirty);
     if (dirty)
@@ -218,11 +218,15 @@ static void enter(size_t first, size_t granules, size_t bytes, uint32_t fresh) {
     gr_page_map_set(first, 1, CLASS_LARGE);
 }
 
+/* Hardened: its memory leaves it, as the plain build's does when it is purged; but who writes all blocks whole asks again. */
 static void give_up(size_t first, size_t granules, size_t open) {
-    if (HARDENED)
-        gr_guard_free(first, granules, open);
-    else
+    if (!HARDENED) {
         gr_run_free(first, granules);
+        return;
+    }
+    if (half_load_relaxed(&told) != ALWAYS_WHOLE)
+        has_holes(first, granules);
+    gr_guard_free(first, granules, open);
 }
 
 /* Where nobody writes blocks whole, they lie at multiples of a quarter to a half of their size: then blocks of all sizes begin at few
