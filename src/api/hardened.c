@@ -24,8 +24,20 @@ GR_COLD GR_NORETURN static void overflown(void *p, size_t n, const char *call) {
 
 /* ---- malloc ---- */
 
-GR_INLINE void *sealed(void *p, size_t bytes, size_t n) {
-    if (GR_UNLIKELY(!block_is_clear(p, bytes)))
+/* Nobody was given this block before, and the system has not brought its pages: it need not be looked at. */
+static bool take_fresh(void *p, unsigned class) {
+    struct block_place at;
+    if (!block_find(p, class, &at))
+        return false;
+    struct word *fresh = slab_fresh(at.slab);
+    uint64_t bit = 1ull << at.index;
+    return (word_load_relaxed(fresh) & bit) && (word_and_relaxed(fresh, ~bit) & bit);
+}
+
+GR_INLINE void *sealed(void *p, unsigned class, size_t n) {
+    size_t bytes = class_bytes(class);
+    bool fresh = bytes > SHORT_BYTES && take_fresh(p, class);
+    if (GR_UNLIKELY(!fresh && !block_is_clear(p, bytes)))
         written_free(p, bytes);
     seal_put(p, bytes, n);
     return p;
@@ -33,12 +45,12 @@ GR_INLINE void *sealed(void *p, size_t bytes, size_t n) {
 
 GR_NOINLINE static void *malloc_slow(unsigned class, size_t n) {
     void *p = gr_alloc_class_slow(class);
-    return p ? sealed(p, class_bytes(class), n) : NULL;
+    return p ? sealed(p, class, n) : NULL;
 }
 
 GR_INLINE void *malloc_of(struct cache *self, unsigned class, size_t n) {
     void *p = cache_pop_owner(self, class);
-    return GR_LIKELY(p != NULL) ? sealed(p, class_bytes(class), n) : malloc_slow(class, n);
+    return GR_LIKELY(p != NULL) ? sealed(p, class, n) : malloc_slow(class, n);
 }
 
 GR_NOINLINE static void *malloc_stepped(struct cache *self, size_t n) {

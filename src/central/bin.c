@@ -152,7 +152,7 @@ static unsigned claim_held(struct holding *h, unsigned class, void **out, unsign
             else
                 h->clean_from = (uint16_t)(index + 1);
             out[n] = base + (size_t)index * k->bytes;
-            if (HARDENED)
+            if (HARDENED && k->bytes <= SHORT_BYTES)
                 block_touch(out[n], k->bytes);
             n++;
         }

@@ -343,7 +343,7 @@ GR_COLD static bool is_filled_before(const struct arena *a, size_t first) {
         return false;
     size_t before = first - (chunk - bits_highest(below)) * (size_t)CHUNK_GRANULES, pages;
     return pages_there(before, HUGE_PAGE_GRANULES, &pages) &&
-           pages >= HUGE_PAGE_GRANULES * (GRANULE_BYTES / os_page_bytes()) / 16 * 15;
+           pages >= HUGE_PAGE_GRANULES * (GRANULE_BYTES / os_page_bytes()) / 16 * (HARDENED ? 14 : 15);
 }
 
 /* With a huge page where it is the first granule of one, in a chunk that may have them, and nobody has been there. Not where a guard

@@ -22,10 +22,7 @@ bool gr_thp_may(size_t first_chunk, size_t chunks, bool dense) {
 
 GR_COLD bool gr_thp_by_run(void) { return option_get(OPTION_THP) == THP_AUTO && os_page_bytes() == GRANULE_BYTES / 16; }
 
-/* Hardened: a slab ends in a guard, so it stays no huge page. */
-bool gr_thp_may_early(void) {
-    return !HARDENED && word_load_relaxed(&dense_chunks) > THP_NOT_BEFORE_CHUNKS && gr_thp_by_run();
-}
+bool gr_thp_may_early(void) { return word_load_relaxed(&dense_chunks) > THP_NOT_BEFORE_CHUNKS && gr_thp_by_run(); }
 
 /* Hints: of what two threads see at once, one may be lost. */
 static struct half dear_in_a_row, to_pass; /* huge pages */

@@ -53,25 +53,46 @@ uint64_t gr_random_bits(uint64_t v, unsigned k) {
     return kept;
 }
 
-typedef uint64_t four_words __attribute__((vector_size(32)));
+/* ---- long blocks ---- */
 
-/* To its first strip that is not zero, and no further. Of whole strips. */
-GR_INLINE bool strips_are_zero(const void *from, size_t bytes) {
-    enum { STRIP_VECTORS = 16 };
-    const four_words *v = from, *end = (const four_words *)((const char *)from + bytes);
-    for (; v < end; v += STRIP_VECTORS) {
-        four_words any = {0, 0, 0, 0};
-        for (unsigned i = 0; i < STRIP_VECTORS; i += 4)
-            any |= (v[i] | v[i + 1]) | (v[i + 2] | v[i + 3]);
-        if (any[0] | any[1] | any[2] | any[3])
+enum { STRIP_BYTES = 512, PAGE_BYTES = 4096 };
+typedef uint64_t four_words __attribute__((vector_size(32), aligned(16)));
+
+GR_INLINE bool strip_is_zero(const void *at) {
+    const four_words *v = at, *end = v + STRIP_BYTES / sizeof *v;
+    four_words any = {0, 0, 0, 0};
+    for (; v < end; v += 4)
+        any |= (v[0] | v[1]) | (v[2] | v[3]);
+    return !(any[0] | any[1] | any[2] | any[3]);
+}
+
+/* volatile: the compiler would call memset */
+GR_INLINE void clear_strip(volatile void *at) {
+    volatile four_words *v = at, *end = v + STRIP_BYTES / sizeof *v;
+    for (; v < end; v += 4)
+        v[0] = v[1] = v[2] = v[3] = (four_words){0, 0, 0, 0};
+}
+
+enum deed { LOOK, CLEAR, CLEAR_READING };
+
+/* False: looked, and to the first strip that is not zero. The last strip may have been done in part before. */
+GR_INLINE bool strips(void *from, size_t bytes, enum deed deed) {
+    for (size_t at = 0; at < bytes; at += STRIP_BYTES) {
+        char *strip = (char *)from + min_size(at, bytes - STRIP_BYTES);
+        if (deed != CLEAR && strip_is_zero(strip))
+            continue;
+        if (deed == LOOK)
             return false;
+        clear_strip(strip);
     }
     return true;
 }
 
-GR_WIDE_VECTORS static bool wide_strips_are_zero(const void *from, size_t bytes) {
-    return strips_are_zero(from, bytes);
-}
+#define STRIPS(name, deed)                                                                                             \
+    GR_WIDE_VECTORS static bool wide_##name(void *from, size_t bytes) { return strips(from, bytes, deed); }            \
+    static bool name(void *from, size_t bytes) {                                                                       \
+        return has_wide_vectors() ? wide_##name(from, bytes) : strips(from, bytes, deed);                              \
+    }
 
 /* Asked of the processor once. */
 static bool has_wide_vectors(void) {
@@ -83,26 +104,24 @@ static bool has_wide_vectors(void) {
     return kind == YES;
 }
 
-/* Blocks above WIDE_BYTES, their pages, and eighths of them are whole strips. */
-static bool reads_zero(const void *from, size_t bytes) {
-    return has_wide_vectors() ? wide_strips_are_zero(from, bytes) : strips_are_zero(from, bytes);
+STRIPS(reads_zero, LOOK)
+STRIPS(clear, CLEAR)
+STRIPS(clear_reading, CLEAR_READING)
+
+void gr_long_clear(void *block, size_t bytes) {
+    if (bytes <= PAGE_BYTES)
+        clear(block, bytes);
+    else
+        clear_reading(block, bytes);
 }
 
-void gr_wide_clear(void *block, size_t bytes) {
-    size_t page = min_size(os_page_bytes(), bytes);
-    for (char *at = block, *end = at + bytes; at < end; at += page) {
-        page = min_size(page, (size_t)(end - at));
-        if (!reads_zero(at, page))
-            memset(at, 0, page);
-    }
-}
-
-bool gr_wide_is_zero(const void *block, size_t bytes) {
-    enum { WHOLE_ONE_IN = 8, HEAD = 4096 };
+bool gr_long_is_zero(const void *block, size_t bytes) {
+    enum { WHOLE_ONE_IN = 8 };
+    char *at = (char *)(uintptr_t)block;
     size_t tail = bytes / 8; /* whatever was asked for, its last byte is there: the class below is shorter by less */
-    if (gr_seal_random() % WHOLE_ONE_IN == 0)
-        return reads_zero(block, bytes);
-    return reads_zero(block, HEAD) && reads_zero((const char *)block + bytes - tail, tail);
+    if (bytes <= WIDE_BYTES || gr_seal_random() % WHOLE_ONE_IN == 0)
+        return reads_zero(at, bytes);
+    return reads_zero(at, PAGE_BYTES) && reads_zero(at + bytes - tail, tail);
 }
 
 const void *gr_first_written(const void *block, size_t bytes) {

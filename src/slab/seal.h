@@ -105,7 +105,7 @@ typedef uint64_t two_words __attribute__((vector_size(16)));
 
 /* A block is a multiple of 16 bytes. The sizes of a program's short blocks follow no order that a processor could foresee, so there
  * are few branches on them: what is looked at or cleared may have been before. */
-enum { STRIDE_BYTES = 128, SHORT_BYTES = 512 };
+enum { STRIDE_BYTES = 128, SHORT_BYTES = 1024 };
 
 GR_INLINE two_words *vector_at(const void *block, size_t at) { return (two_words *)((char *)(uintptr_t)block + at); }
 
@@ -134,12 +134,12 @@ GR_INLINE bool is_zero(const void *block, size_t bytes) {
     return (any[0] | any[1]) == 0;
 }
 
-/* From here on a block's user has mostly not been everywhere in it. A page that was never written reads as zero without coming to
- * memory: clearing reads, and writes those pages alone that it has to. Looking is exact in the first 4 KiB and the last eighth,
+/* Longer blocks. Of one of several pages a user has mostly been in a part: clearing reads it, and writes what it has to. A page that was
+ * never written reads as zero without coming to memory. Looking is exact to WIDE_BYTES; above, in the first 4 KiB and the last eighth,
  * where the first and the last byte of its user were, and everywhere in one look of eight: it costs as much as all else. */
 enum { WIDE_BYTES = 32 * 1024 };
-void gr_wide_clear(void *block, size_t bytes);
-bool gr_wide_is_zero(const void *block, size_t bytes);
+void gr_long_clear(void *block, size_t bytes);
+bool gr_long_is_zero(const void *block, size_t bytes);
 
 GR_INLINE void clear_at(void *block, size_t at) { *vector_at(block, at) = (two_words){0, 0}; }
 
@@ -167,21 +167,18 @@ GR_INLINE void short_clear(void *block, size_t bytes) {
 GR_INLINE void block_clear(void *block, size_t bytes) {
     if (GR_LIKELY(bytes <= SHORT_BYTES))
         short_clear(block, bytes);
-    else if (bytes <= WIDE_BYTES)
-        __builtin_memset(block, 0, bytes);
     else
-        gr_wide_clear(block, bytes);
+        gr_long_clear(block, bytes);
 }
 
 /* Is it still so? */
 GR_INLINE bool block_is_clear(void *block, size_t bytes) {
-    return GR_LIKELY(bytes <= WIDE_BYTES) ? is_zero(block, bytes) : gr_wide_is_zero(block, bytes);
+    return GR_LIKELY(bytes <= SHORT_BYTES) ? is_zero(block, bytes) : gr_long_is_zero(block, bytes);
 }
 
-/* Before it is looked at for the first time: a page that came for reading would come again for writing. */
+/* Before a short one is looked at for the first time: a page that came for reading would come again for writing. */
 GR_INLINE void block_touch(void *block, size_t bytes) {
-    for (size_t at = 0; at < bytes && bytes <= WIDE_BYTES; at += 4096)
-        GR_TOUCH((char *)block + at);
+    GR_TOUCH(block);
     GR_TOUCH((char *)block + bytes - 1);
 }
 

@@ -134,6 +134,10 @@ uint32_t gr_slab_birth(unsigned class, bool only, bool *clean);
 void gr_slab_retire(uint32_t index, unsigned class);
 
 /* What a pointer into a slab's granule is: the slab's number, and block_bit the block's place; false: not a block's start. */
+/* Hardened, in slabs of blocks above SHORT_BYTES, which have one word of bits: the blocks that nobody was given since the slab was born
+ * on clean memory. */
+GR_INLINE struct word *slab_fresh(uint32_t slab) { return slab_bits(slab, 1); }
+
 struct block_place {
     uint32_t slab;
     uint32_t index; /* of the block */
