@@ -29,8 +29,9 @@ enum {
     REGION_ARENAS = REGION_GRANULES / ARENA_GRANULES,
 
     MIN_ALIGN = 16,
-    SMALL_MAX_BYTES = 256 * 1024, /* the largest size class */
-    LARGE_MAX_GRANULES = 1024,    /* 64 MiB: above it a block has its own mapping */
+    SMALL_MAX_BYTES =
+        HARDENED ? 260 * 1024 : 256 * 1024, /* the largest size class; hardened: with a seal behind 256 KiB */
+    LARGE_MAX_GRANULES = 1024,              /* 64 MiB: above it a block has its own mapping */
     SLAB_MIN_BLOCKS = 8,
     SLAB_MAX_BLOCKS = GRANULE_BYTES / MIN_ALIGN,
     SLAB_WORDS = SLAB_MAX_BLOCKS / 64,

@@ -1,6 +1,7 @@
 /* slab/size_class.h -- from sizes to classes and back. Pure functions over one table.
  *
- * PURPOSE     16-byte steps to 128 bytes, then 8 classes per doubling to 256 KiB. A request of n bytes
+ * PURPOSE     16-byte steps to 128 bytes, then 8 classes per doubling to 256 KiB, of which the last is a page longer in the hardened
+ *             build. A request of n bytes
  *             gets the smallest class that holds it; 0 bytes get the first.
  *
  * INVARIANTS
