@@ -62,6 +62,7 @@ struct boot_model : model::suite<boot_model, THREADS, 1, 6> {
             memset(block, 0, sizeof block);
             bind(seal_word(block, BLOCK), 0);
             seal_put(block, BLOCK, 20);
+            half_store_relaxed(&gr_seal_shared, 1);
         }
         secrets = 0;
         taken = 0;

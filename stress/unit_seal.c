@@ -8,7 +8,7 @@ static char arena[ROOM] __attribute__((aligned(4096)));
 
 static void seal_tells_what_was_asked_for(void **state) {
     (void)state;
-    static const size_t bytes[] = {16, 32, 80, 256, 320, 4096, 20480, 36864, ROOM};
+    static const size_t bytes[] = {32, 48, 80, 256, 320, 4096, 20480, 36864, ROOM};
     gr_seal_boot();
     for (size_t i = 0; i < COUNT_OF(bytes); i++)
         for (size_t n = 0; n <= bytes[i] - SEAL_WORD; n += 1 + n / 7) {
@@ -61,7 +61,7 @@ static void seal_is_of_one_place(void **state) {
 
 static void seal_every_byte_of_a_free_block_counts(void **state) {
     (void)state;
-    static const size_t bytes[] = {16, 32, 48, 64, 80, 112, 256, 320, 1024, 5120, 36864, 65536};
+    static const size_t bytes[] = {32, 48, 64, 80, 112, 256, 320, 1024, 5120, 36864, 65536};
     memset(arena, 0, ROOM);
     for (size_t i = 0; i < COUNT_OF(bytes); i++)
         for (size_t at = 0; at < bytes[i] && bytes[i] <= WIDE_BYTES; at += 1 + at / 40) {
@@ -78,7 +78,7 @@ static void seal_short_blocks_end_where_they_do(void **state) {
     (void)state;
     enum { AROUND = 512 };
     char *p = arena + AROUND;
-    for (size_t bytes = 16; bytes <= 1024; bytes += 16) {
+    for (size_t bytes = 32; bytes <= 1280; bytes += 16) {
         memset(arena, 0x80, AROUND + bytes + AROUND);
         block_clear(p, bytes);
         must(all_bytes_are(p, bytes, 0) && block_is_clear(p, bytes));

@@ -37,8 +37,8 @@ static void size_class_table_rises_and_fits(void **state) {
 
 static void size_class_119_minimal_for_every_size(void **state) {
     (void)state;
-    assert_int_equal(gr_class_of(0), 1);
-    unsigned want = 1;
+    assert_int_equal(gr_class_of(0), LEAST_CLASS);
+    unsigned want = LEAST_CLASS;
     for (size_t n = 1; n <= SMALL_MAX_BYTES; n++) {
         want += n > class_bytes(want);
         if (gr_class_of(n) != want)
@@ -105,8 +105,9 @@ static void size_class_119_aligned_classes_are_aligned_and_minimal(void **state)
     for (size_t align = 1; align <= 2 * GRANULE_BYTES; align *= 2)
         for (size_t n = 0; n <= SMALL_MAX_BYTES + 1; n += n < 4 * KIB ? 1 : 61) {
             unsigned class = gr_class_of_aligned(n, align), want = 0;
-            for (unsigned c = align <= GRANULE_BYTES && n <= SMALL_MAX_BYTES ? least_class(max_size(n, align))
-                                                                             : SIZE_CLASSES + 1;
+            for (unsigned c = align <= GRANULE_BYTES && n <= SMALL_MAX_BYTES
+                                  ? least_class(max_size(max_size(n, align), class_bytes(LEAST_CLASS)))
+                                  : SIZE_CLASSES + 1;
                  c <= SIZE_CLASSES && !want; c++)
                 if (class_bytes(c) % align == 0)
                     want = c;

@@ -59,7 +59,7 @@ GR_NOINLINE static void *malloc_stepped(struct cache *self, size_t n) {
     return malloc_of(self, gr_class_of(n + SEAL_BYTES), n);
 }
 
-void *gr_hardened_malloc(size_t n) {
+GR_INLINE void *malloc_here(size_t n) {
     struct cache *self = gr_self;
     if (GR_UNLIKELY(n > SHORT_BYTES - SEAL_BYTES))
         return malloc_stepped(self, n);
@@ -73,6 +73,11 @@ void *gr_hardened_malloc(size_t n) {
     seal_put(p, bytes, n);
     return p;
 }
+
+/* Twice: with vectors as the processor has them. */
+GR_WIDE_VECTORS static void *malloc_wide(size_t n) { return malloc_here(n); }
+
+void *gr_hardened_malloc(size_t n) { return GR_LIKELY(is_wide()) ? malloc_wide(n) : malloc_here(n); }
 
 void *gr_hardened_aligned(size_t n, size_t align) {
     unsigned class = n <= SMALL_MAX_BYTES - SEAL_BYTES ? gr_class_of_aligned(n + SEAL_BYTES, align) : 0;
@@ -189,9 +194,24 @@ GR_INLINE void free_of(void *p, size_t said, const char *call) {
     cache_delay_owner(d, p);
 }
 
-void gr_hardened_free(void *p) { free_of(p, SIZE_UNKNOWN, "free"); }
+GR_WIDE_VECTORS static void free_wide(void *p, size_t said, const char *call) { free_of(p, said, call); }
+GR_WIDE_VECTORS static void free_wide_plainly(void *p) { free_of(p, SIZE_UNKNOWN, "free"); }
 
-void gr_hardened_free_as(void *p, const char *call) { free_of(p, SIZE_UNKNOWN, call); }
+GR_INLINE void free_as(void *p, size_t said, const char *call) {
+    if (GR_LIKELY(is_wide()))
+        free_wide(p, said, call);
+    else
+        free_of(p, said, call);
+}
+
+void gr_hardened_free(void *p) {
+    if (GR_LIKELY(is_wide()))
+        free_wide_plainly(p);
+    else
+        free_of(p, SIZE_UNKNOWN, "free");
+}
+
+void gr_hardened_free_as(void *p, const char *call) { free_as(p, SIZE_UNKNOWN, call); }
 
 void gr_hardened_free_sized(void *p, size_t n, size_t align, const char *call) {
     unsigned class = (unsigned)page_class_of(p), want = 0;
@@ -200,7 +220,7 @@ void gr_hardened_free_sized(void *p, size_t n, size_t align, const char *call) {
         if (class_bytes(want) != class_bytes(class))
             gr_fatal_size(call, p, n, gr_hardened_usable(p, class, call));
     }
-    free_of(p, min_size(n, SIZE_UNKNOWN - 1), call);
+    free_as(p, min_size(n, SIZE_UNKNOWN - 1), call);
 }
 
 size_t gr_hardened_usable(void *p, unsigned class, const char *call) {

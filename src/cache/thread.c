@@ -86,7 +86,8 @@ static struct cache *birth(void) {
     gr_cache_init(self);
     half_store_relaxed(&self->forks, half_load_relaxed(&gr_forks));
     word_add_relaxed(&alive, 1);
-    word_add_relaxed(&born, 1);
+    if (word_add_relaxed(&born, 1) && HARDENED)
+        half_store_relaxed(&gr_seal_shared, 1);
     word_add_relaxed(&living, 1);
     half_store_release(&self->state, CACHE_LIVE); /* [release born] */
     gr_self = self;                               /* from here on calls from within the hook below are served */

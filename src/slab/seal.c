@@ -7,12 +7,14 @@
 
 struct seal_secret gr_seal_secret;
 
-#define PLACE(bytes, k) ((k)*16 < (bytes)-16 ? (k)*16 : (bytes)-16)
+#define PLACE(bytes, k) ((k)*VECTOR_BYTES < (bytes)-VECTOR_BYTES ? (k)*VECTOR_BYTES : (bytes)-VECTOR_BYTES)
 #define PLACES(bytes)                                                                                                  \
     { PLACE(bytes, 1), PLACE(bytes, 2), PLACE(bytes, 3), PLACE(bytes, 4), PLACE(bytes, 5), PLACE(bytes, 6) }
 GR_LINE const uint8_t gr_short_places[STRIDE_BYTES / 16 + 1][8] = {
-    PLACES(16), PLACES(16), PLACES(32), PLACES(48), PLACES(64), PLACES(80), PLACES(96), PLACES(112), PLACES(128),
+    PLACES(32),  PLACES(32),  PLACES(32),  PLACES(48),  PLACES(64),  PLACES(80),  PLACES(96),  PLACES(112), PLACES(128),
+    PLACES(144), PLACES(160), PLACES(176), PLACES(192), PLACES(208), PLACES(224), PLACES(240), PLACES(256),
 };
+struct half gr_wide, gr_seal_shared;
 
 static struct word booted, drawn;
 
@@ -25,6 +27,7 @@ static void agree(struct word *w, uint64_t mine) {
 void gr_seal_boot(void) {
     if (GR_LIKELY(word_load_acquire(&booted))) /* [acquire secret-born] */
         return;
+    half_store_relaxed(&gr_wide, gr_has_wide_vectors() != 0);
     agree(&gr_seal_secret.add, os_secret() | 1);
     agree(&gr_seal_secret.multiply, os_secret() | 1);
     agree(&drawn, os_secret() | 1);
@@ -56,7 +59,6 @@ uint64_t gr_random_bits(uint64_t v, unsigned k) {
 /* ---- long blocks ---- */
 
 enum { STRIP_BYTES = 512, PAGE_BYTES = 4096 };
-typedef uint64_t four_words __attribute__((vector_size(32), aligned(16)));
 
 GR_INLINE bool strip_is_zero(const void *at) {
     const four_words *v = at, *end = v + STRIP_BYTES / sizeof *v;
@@ -91,18 +93,8 @@ GR_INLINE bool strips(void *from, size_t bytes, enum deed deed) {
 #define STRIPS(name, deed)                                                                                             \
     GR_WIDE_VECTORS static bool wide_##name(void *from, size_t bytes) { return strips(from, bytes, deed); }            \
     static bool name(void *from, size_t bytes) {                                                                       \
-        return has_wide_vectors() ? wide_##name(from, bytes) : strips(from, bytes, deed);                              \
+        return is_wide() ? wide_##name(from, bytes) : strips(from, bytes, deed);                                       \
     }
-
-/* Asked of the processor once. */
-static bool has_wide_vectors(void) {
-    enum { NO = 1, YES = 2 };
-    static struct half known;
-    uint32_t kind = half_load_relaxed(&known);
-    if (GR_UNLIKELY(!kind))
-        half_store_relaxed(&known, kind = gr_has_wide_vectors() ? YES : NO);
-    return kind == YES;
-}
 
 STRIPS(reads_zero, LOOK)
 STRIPS(clear, CLEAR)

@@ -5,7 +5,7 @@
  *             gets the smallest class that holds it; 0 bytes get the first.
  *
  * INVARIANTS
- *   class-minimal  class_of(n) is the least class of at least n bytes; class_bytes rises with the class, to SIZE_CLASSES.
+ *   class-minimal  class_of(n) is the least class of at least n bytes, from LEAST_CLASS on; class_bytes rises with the class, to SIZE_CLASSES.
  *   class-aligned  A block whose class's size is a multiple of a power of two up to GRANULE_BYTES is aligned to it,
  *                  since slabs start at multiples of their own size.
  *   index-exact    block_index is offset / size for every offset in a slab.
@@ -30,12 +30,15 @@ struct size_class {
 extern GR_HIDDEN const struct size_class gr_classes[CLASS_SLOTS];
 extern GR_HIDDEN const uint8_t gr_class_by_128[SMALL_MAX_BYTES / 128 + 1];
 
+/* Hardened: no block is shorter than the vectors that it is cleared with. */
+enum { LEAST_CLASS = HARDENED ? 2 : 1 };
+
 /* The table for 16-byte steps, as an initializer: each cache has a copy beside its magazines. */
 #define CLASS_BY_16                                                                                                    \
     {                                                                                                                  \
-        1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 17, 18, 18, 19, 19, 20, 20, 21, 21, 22, 22, 23,  \
-            23, 24, 24, 25, 25, 25, 25, 26, 26, 26, 26, 27, 27, 27, 27, 28, 28, 28, 28, 29, 29, 29, 29, 30, 30, 30,    \
-            30, 31, 31, 31, 31, 32, 32, 32, 32                                                                         \
+        LEAST_CLASS, LEAST_CLASS, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 17, 18, 18, 19, 19, 20, 20,  \
+            21, 21, 22, 22, 23, 23, 24, 24, 25, 25, 25, 25, 26, 26, 26, 26, 27, 27, 27, 27, 28, 28, 28, 28, 29, 29,    \
+            29, 29, 30, 30, 30, 30, 31, 31, 31, 31, 32, 32, 32, 32                                                     \
     }
 enum { CLASS_BY_16_ENTRIES = LINEAR_MAX_BYTES / 16 + 1 };
 
