@@ -52,8 +52,8 @@ struct boot_model : model::suite<boot_model, THREADS, 1, 6> {
 
     void set_up() {
         bind(&gr_region_base, 0);
-        bind(&gr_seal_secret.add, 0);
-        bind(&gr_seal_secret.multiply, 0);
+        bind(&gr_seal.add, 0);
+        bind(&gr_seal.multiply, 0);
         bind(&drawn, 0);
         bind(&booted, 0);
         if (model::program == SEALED) {
@@ -62,7 +62,7 @@ struct boot_model : model::suite<boot_model, THREADS, 1, 6> {
             memset(block, 0, sizeof block);
             bind(seal_word(block, BLOCK), 0);
             seal_put(block, BLOCK, 20);
-            half_store_relaxed(&gr_seal_shared, 1);
+            half_store_relaxed(&gr_seal.shared, 1);
         }
         secrets = 0;
         taken = 0;
@@ -86,9 +86,9 @@ struct boot_model : model::suite<boot_model, THREADS, 1, 6> {
             chunk[i]($).load();
         } else {
             number[thread] = gr_seal_random();
-            uint64_t seal = seal_of(&gr_seal_secret);
-            RL_ASSERT(word_peek(&gr_seal_secret.add) && word_peek(&gr_seal_secret.multiply));
-            RL_ASSERT(seal == seal_of(&gr_seal_secret));
+            uint64_t seal = seal_of(&gr_seal);
+            RL_ASSERT(word_peek(&gr_seal.add) && word_peek(&gr_seal.multiply));
+            RL_ASSERT(seal == seal_of(&gr_seal));
         }
     }
     void check() {

@@ -97,7 +97,6 @@ static void guard_of_a_long_run(void **state) {
     gr_guard_free(first, LONG, LONG * GRANULE_BYTES - 4096);
     gr_guard_flush();
     assert_int_equal(gr_granules_split(), before + LONG);
-    assert_in_range(gr_rows_split(), 1, before + 1);
     assert_true(gr_run_claim_at(first, 3));
     assert_true(gr_guard_open(first, 3));
     must_read_zero(p, 3 * GRANULE_BYTES);
@@ -107,6 +106,41 @@ static void guard_of_a_long_run(void **state) {
     must_read_zero(p + 3 * GRANULE_BYTES, (LONG - 3) * GRANULE_BYTES);
     assert_int_equal(gr_granules_split(), before);
     gr_run_free(first, LONG);
+}
+
+/* What the system can mark no guard in, it may have marked around. */
+static void guard_of_locked_pages(void **state) {
+    (void)state;
+    enum { RUN = 5 };
+    size_t first = gr_run_claim(RUN, 1);
+    char *p = region_address(first);
+    assert_true(gr_guard_open(first, RUN));
+    memset(p, 1, RUN * GRANULE_BYTES);
+    gr_run_mark_dirty(first, RUN);
+    assert_int_equal(mlock(p + 2 * GRANULE_BYTES, 4096), 0);
+    gr_guard_free(first, RUN, RUN * GRANULE_BYTES);
+    assert_int_equal(munlock(p + 2 * GRANULE_BYTES, 4096), 0);
+    gr_guard_flush();
+    assert_true(gr_run_claim_at(first, RUN));
+    assert_true(gr_guard_open(first, RUN));
+    must_read_zero(p, RUN * GRANULE_BYTES);
+    gr_run_free(first, RUN);
+}
+
+/* However much is guarded, and by runs of whatever length, it may all be opened granule by granule. */
+static void guard_splits_are_bounded(void **state) {
+    (void)state;
+    enum { LONG = CHUNK_GRANULES, RUNS = SPLIT_MOST_WHOLE / LONG + 50 };
+    static size_t runs[RUNS];
+    for (size_t i = 0; i < RUNS; i++)
+        must((runs[i] = gr_run_claim(LONG, 1)) != 0 && gr_guard_open(runs[i], LONG));
+    for (size_t i = 0; i < RUNS; i++)
+        gr_guard_free(runs[i], LONG, LONG * GRANULE_BYTES);
+    assert_in_range(gr_granules_split(), SPLIT_MOST / 2, SPLIT_MOST_WHOLE);
+    for (size_t i = 0; i < RUNS; i += RUNS / 20)
+        must(os_guards_split() || i + HELD_BACK_RUNS > RUNS ||
+             in_child(read_at, region_address(runs[i]), 20).signal == SIGSEGV);
+    gr_guard_flush();
 }
 
 static void guard_flush_gives_all_back(void **state) {
@@ -201,10 +235,12 @@ int main(int argc, char **argv) {
         cmocka_unit_test(guard_tail_then_open),
         cmocka_unit_test(guard_free_holds_back),
         cmocka_unit_test(guard_of_a_long_run),
+        cmocka_unit_test(guard_of_locked_pages),
         cmocka_unit_test(guard_flush_gives_all_back),
         cmocka_unit_test(guard_behind_a_large_block),
         cmocka_unit_test(guard_count_is_bounded_where_guards_split),
         cmocka_unit_test(guard_is_not_touched_for_a_huge_page),
+        cmocka_unit_test(guard_splits_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -24,7 +24,7 @@ GR_COLD GR_NORETURN static void overflown(void *p, size_t n, const char *call) {
 
 /* ---- malloc ---- */
 
-/* Nobody was given this block before, and the system has not brought its pages: it need not be looked at. */
+/* Nobody was ever given this memory, and the system has not brought its pages: it need not be looked at. */
 static bool take_fresh(void *p, unsigned class) {
     struct block_place at;
     if (!block_find(p, class, &at))
@@ -126,6 +126,8 @@ GR_NOINLINE static void free_other(void *p, size_t said, const char *call) {
     unsigned class = (unsigned)page_class_of(p);
     if (!p)
         return;
+    if (!cache_serves(gr_self)) /* somebody else allocated it */
+        half_store_relaxed(&gr_seal.shared, 1);
     if (class && class <= CLASSES) {
         check_start(p, class, call);
         check_said(p, said, looked_at(p, class_bytes(class), true, call), call);

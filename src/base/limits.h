@@ -56,7 +56,8 @@ enum {
     DELAY_BYTES = 32 * 1024,            /* and in bytes, but one block */
     HELD_BACK_RUNS = HARDENED ? 32 : 1, /* large and huge blocks that stay without access after their free */
     SPLIT_FROM_GRANULES = 8,            /* whole runs of so many are guarded by splitting a mapping, */
-    SPLIT_MOST = 8192,                  /* so many at most; others by marks in their pages' entries */
+    SPLIT_MOST_WHOLE = 32768,           /* of so many granules; others by marks in their pages' entries, */
+    SPLIT_MOST = 8192,                  /* and where there are none, by splitting, of so many */
 
     GUARDED_SLOTS = 256,      /* the plain build's guarded blocks, live or freed last */
     GUARDED_MAX_BYTES = 4096, /* of a guarded block: no page is smaller */

@@ -87,7 +87,7 @@ static struct cache *birth(void) {
     half_store_relaxed(&self->forks, half_load_relaxed(&gr_forks));
     word_add_relaxed(&alive, 1);
     if (word_add_relaxed(&born, 1) && HARDENED)
-        half_store_relaxed(&gr_seal_shared, 1);
+        half_store_relaxed(&gr_seal.shared, 1);
     word_add_relaxed(&living, 1);
     half_store_release(&self->state, CACHE_LIVE); /* [release born] */
     gr_self = self;                               /* from here on calls from within the hook below are served */

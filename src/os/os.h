@@ -66,7 +66,8 @@ uint64_t os_random(void);
 /* Likewise, and a new one at each call. */
 uint64_t os_secret(void);
 
-/* No access to these pages until os_unguard, and nothing kept in them. False: they are open. A guard is a mark in each page's entry,
+/* No access to these pages until os_unguard, and nothing kept in them but what is written meanwhile. False: some of them may be guarded. A
+ * guard is a mark in each page's entry,
  * or splits a mapping: that costs the same for any length, but the caller counts them. */
 bool os_guard(void *at, size_t bytes, bool split);
 

@@ -202,17 +202,11 @@ bool os_guards_split(void) {
     return split;
 }
 
-/* Pages that are there cost more to protect than to purge. What is written between the two goes after them, if the system will. */
-static bool protect(void *at, size_t bytes) {
-    bool done = madvise(at, bytes, MADV_DONTNEED) == 0 && mprotect(at, bytes, PROT_NONE) == 0;
-    if (done)
-        (void)madvise(at, bytes, MADV_DONTNEED);
-    return done;
-}
-
 bool os_guard(void *at, size_t bytes, bool split) {
     int saved = errno;
-    bool done = split ? protect(at, bytes) : madvise(at, bytes, MADV_GUARD_INSTALL) == 0;
+    bool done = split ? madvise(at, bytes, MADV_DONTNEED) == 0 && mprotect(at, bytes, PROT_NONE) == 0
+                      : madvise(at, bytes, MADV_GUARD_INSTALL) ==
+                            0; /* pages that are there cost more to protect than to purge */
     errno = saved;
     return done;
 }

@@ -335,7 +335,7 @@ GR_COLD static bool pages_there(size_t first, size_t granules, size_t *pages) {
 static bool is_huge(const struct arena *a, unsigned chunk) { return half_load_relaxed(&a->huge) >> chunk & 1; }
 
 /* The heap is not large yet, and fills its pages: of the granules in the same place of the dense chunk before, 15 pages in 16 are in
- * memory. Those just before it are not asked about: slabs there have blocks that were not handed out yet. */
+ * memory, hardened 14: each slab ends in a guard. Those just before it are not asked about: slabs there have blocks that were not handed out yet. */
 GR_COLD static bool is_filled_before(const struct arena *a, size_t first) {
     unsigned chunk = first % ARENA_GRANULES / CHUNK_GRANULES;
     uint64_t below = half_load_relaxed(&a->dense) & ((1u << chunk) - 1);
@@ -520,16 +520,13 @@ void gr_run_mark_guarded(size_t first, size_t granules, enum guard guard) {
 
 size_t gr_granules_split(void) { return word_load_relaxed(&arenas.split); }
 
-size_t gr_rows_split(void) {
-    size_t rows = 0;
-    for (size_t i = 0; i < gr_arena_count(); i++) {
-        struct arena *a = ref_load_acquire(&gr_arenas[i]); /* [acquire arena-born] */
-        for (unsigned w = 0; a && w < ARENA_CHUNKS; w++) {
-            uint64_t split = word_load_relaxed(&a->split[HARDENED ? w : 0]);
-            rows += bits_count(split & ~(split << 1));
-        }
-    }
-    return rows;
+bool gr_run_was_given(size_t first, size_t granules) {
+    struct byte *given = &arena_of(first)->given[HARDENED ? first % ARENA_GRANULES : 0];
+    bool was = false;
+    for (size_t i = 0; i < granules; i++)
+        was |= byte_load_relaxed(&given[i]) != 0;
+    bytes_fill_relaxed(given, granules, 1);
+    return was;
 }
 
 void gr_run_free(size_t first, size_t granules) {

@@ -53,7 +53,7 @@ struct slab {
     uint16_t parked_clean_from;
     uint16_t swept; /* free blocks when its pages were last given back; 0: claimed from since, 1: and then seen */
     /* any thread writes */
-    struct word bits[SLAB_NEAR_WORDS]; /* 1 = free; the others are in `slab_far_bits` */
+    struct word bits[SLAB_NEAR_WORDS]; /* 1 = free; the others are in `slab_far_bits`. The second may be `slab_fresh` */
 };
 _Static_assert(sizeof(struct slab) == 64, "one line a slab");
 
@@ -73,6 +73,7 @@ struct arena {
     struct word slab_far_bits[ARENA_GRANULES][SLAB_WORDS - SLAB_NEAR_WORDS]; /* any thread writes */
     struct word guarded[HARDENED ? ARENA_CHUNKS : 1]; /* 1: the granule holds a guard; see `page/guard.h` */
     struct word split[HARDENED ? ARENA_CHUNKS : 1];   /* 1: and one that splits a mapping */
+    struct byte given[HARDENED ? ARENA_GRANULES : 1]; /* 1: somebody was given memory of this granule once */
     struct word bytes[HARDENED ? ARENA_GRANULES : 1]; /* asked for, of the large block that starts here */
 };
 
@@ -122,12 +123,13 @@ void gr_run_mark_clean(size_t first, size_t granules);
  * the guards split a mapping. */
 size_t gr_run_guarded(size_t *first, size_t granules, bool *split);
 
-/* The holder notes what all of the run's granules hold; how many hold a guard that splits a mapping, of all runs, and in how many rows
- * they lie: a look at each arena. */
+/* The holder notes what all of the run's granules hold; how many hold a guard that splits a mapping, of all runs. */
 enum guard { GUARD_NONE, GUARD_MARK, GUARD_SPLIT };
 void gr_run_mark_guarded(size_t first, size_t granules, enum guard guard);
 size_t gr_granules_split(void);
-size_t gr_rows_split(void);
+
+/* Hardened: the holder is about to give parts of the run to users. Was somebody given any of its granules before? */
+bool gr_run_was_given(size_t first, size_t granules);
 
 /* Gives up a run. Its page map bytes are clear. */
 void gr_run_free(size_t first, size_t granules);

@@ -24,13 +24,23 @@ bool gr_guard_open(size_t first, size_t granules) {
     return true;
 }
 
-/* Marks where they are few, and where too many mappings are split. What is guarded as a whole splits one for all of its granules. */
+/* Marks where they are few, and where too many mappings are split. What is guarded as a whole splits one for all of its granules, but is
+ * opened in parts: at worst in every second granule. */
 static enum guard kind_of(size_t granules, bool whole) {
-    bool may_split = gr_granules_split() + granules <= SPLIT_MOST;
+    size_t split = gr_granules_split() + granules;
     if (os_guards_split())
-        return may_split ? GUARD_SPLIT : GUARD_NONE;
-    return whole && granules >= SPLIT_FROM_GRANULES && (may_split || gr_rows_split() < SPLIT_MOST) ? GUARD_SPLIT
-                                                                                                   : GUARD_MARK;
+        return split <= SPLIT_MOST ? GUARD_SPLIT : GUARD_NONE;
+    return whole && granules >= SPLIT_FROM_GRANULES && split <= SPLIT_MOST_WHOLE ? GUARD_SPLIT : GUARD_MARK;
+}
+
+/* What is written before the system splits the mapping goes after that, if the system will; where it refuses, marks may do. */
+static bool guard_as(enum guard kind, void *at, size_t bytes) {
+    if (os_guard(at, bytes, kind == GUARD_SPLIT)) {
+        if (kind == GUARD_SPLIT)
+            os_purge(at, bytes);
+        return true;
+    }
+    return kind == GUARD_SPLIT && !os_guards_split() && os_guard(at, bytes, false);
 }
 
 /* The bit comes first: a child of a fork in between must not take guarded pages for open ones. */
@@ -40,7 +50,7 @@ static bool guard(size_t first, size_t granules, size_t from) {
     if (kind == GUARD_NONE)
         return false;
     gr_run_mark_guarded(first + untouched, granules - untouched, kind);
-    return os_guard((char *)region_address(first) + from, granules * GRANULE_BYTES - from, kind == GUARD_SPLIT);
+    return guard_as(kind, (char *)region_address(first) + from, granules * GRANULE_BYTES - from);
 }
 
 void gr_guard_tail(size_t first, size_t granules, size_t from) {
@@ -55,8 +65,11 @@ static void leave(uint64_t run) {
 
 void gr_guard_free(size_t first, size_t granules, size_t open) {
     void *at = region_address(first);
-    if (!guard(first, granules, 0) && !os_purge(at, granules * GRANULE_BYTES))
-        memset(at, 0, open); /* pages that are locked in memory */
+    if (!guard(first, granules, 0)) { /* pages that are locked in memory, and others that are guarded by now */
+        (void)os_unguard(at, granules * GRANULE_BYTES, true);
+        if (!os_purge(at, granules * GRANULE_BYTES))
+            memset(at, 0, open);
+    }
     gr_run_mark_clean(first, granules);
     uint64_t slot = word_add_relaxed(&guards.at, 1) % HELD_BACK_RUNS;
     leave(word_swap_acq_rel(&guards.line[slot],

@@ -8,8 +8,9 @@
  *   guard-known   A granule that holds a guard has its `guarded` bit set, from before to after. The bit is the holder's, as
  *                 `dirty` is.
  *   guard-opened  A run is opened by its claimer before anybody is given a part of it.
- *   bounded       At most SPLIT_MOST guards split a mapping, and those of who looked at the same moment; the kernel's limit is 65530
- *                 mappings.
+ *   bounded       At most SPLIT_MOST granules hold a guard that splits a mapping, or SPLIT_MOST_WHOLE where only runs of several are
+ *                 guarded so, of which every second granule may be opened; and the runs of those who looked at the same moment.
+ *                 The kernel's limit is 65530 mappings.
  *
  * STATES      from     step     who       order           to
  *             -------  -------  --------  --------------  ---------------------------------------------

@@ -22,6 +22,7 @@ static size_t granules_for(size_t bytes) {
 static void enclose(size_t first, size_t granules, size_t bytes) {
     size_t open = round_up(bytes, os_page_bytes());
     word_store_relaxed(run_bytes_record(first), bytes);
+    (void)gr_run_was_given(first, granules);
     gr_guard_tail(first, granules, open);
     if (bytes < open)
         ((unsigned char *)region_address(first))[bytes] = SLACK_MARK;
@@ -102,7 +103,7 @@ static size_t opened(size_t first, size_t granules) {
 
 /* How the program uses large blocks of a MiB and more, as those have told that had memory where nobody had been: twice the number of
  * those in a row that told the same, and WHOLE if that was that they were written whole. What tells is the last granule but one, which
- * lies in small pages, and wholly in what was asked for. */
+ * lies in small pages, and wholly in what was asked for; hardened, where a guard follows, the last but two. */
 static struct half told;
 static struct half untold;  /* granules under which they were asked for since one told that it was written whole */
 static struct word watched; /* the telling granule of a block that was just made */
@@ -176,7 +177,7 @@ static bool is_known(size_t granules) {
 /* RUN_NEW if the run, or what it grows by, will tell how it was used. What lies around a run follows from other blocks; between
  * aligned ones it may stay vacant. */
 static uint32_t prepared(size_t first, size_t granules, bool aligned, bool zero) {
-    bool dirty = granules < 3 || !gr_thp_by_run();
+    bool dirty = granules < (HARDENED ? 3 : 2) || !gr_thp_by_run();
     if (!dirty)
         gr_run_same_dirt(telling(first, granules), 1, &dirty);
     if (dirty)

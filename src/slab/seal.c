@@ -5,7 +5,7 @@
 
 #include "os/os.h"
 
-struct seal_secret gr_seal_secret;
+struct seal_facts gr_seal;
 
 #define PLACE(bytes, k) ((k)*VECTOR_BYTES < (bytes)-VECTOR_BYTES ? (k)*VECTOR_BYTES : (bytes)-VECTOR_BYTES)
 #define PLACES(bytes)                                                                                                  \
@@ -14,7 +14,6 @@ GR_LINE const uint8_t gr_short_places[STRIDE_BYTES / 16 + 1][8] = {
     PLACES(32),  PLACES(32),  PLACES(32),  PLACES(48),  PLACES(64),  PLACES(80),  PLACES(96),  PLACES(112), PLACES(128),
     PLACES(144), PLACES(160), PLACES(176), PLACES(192), PLACES(208), PLACES(224), PLACES(240), PLACES(256),
 };
-struct half gr_wide, gr_seal_shared;
 
 static struct word booted, drawn;
 
@@ -27,9 +26,9 @@ static void agree(struct word *w, uint64_t mine) {
 void gr_seal_boot(void) {
     if (GR_LIKELY(word_load_acquire(&booted))) /* [acquire secret-born] */
         return;
-    half_store_relaxed(&gr_wide, gr_has_wide_vectors() != 0);
-    agree(&gr_seal_secret.add, os_secret() | 1);
-    agree(&gr_seal_secret.multiply, os_secret() | 1);
+    half_store_relaxed(&gr_seal.wide, gr_has_wide_vectors() != 0);
+    agree(&gr_seal.add, os_secret() | 1);
+    agree(&gr_seal.multiply, os_secret() | 1);
     agree(&drawn, os_secret() | 1);
     word_store_release(&booted, 1); /* [release secret-born] */
 }

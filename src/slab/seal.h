@@ -35,14 +35,16 @@
 
 enum { SEAL_SLACK_SHIFT = 46, SEAL_WORD = 8 };
 
-/* Chosen once, before the first slab is born and the first thread draws. */
-struct seal_secret {
-    struct word add, multiply;
+/* What each call reads, in a line that is written only then: the secrets and the processor's kind are known before the first slab is born
+ * and the first thread draws. */
+struct seal_facts {
+    GR_LINE struct word add;
+    struct word multiply;
+    struct half wide; /* it has vectors of VECTOR_BYTES */
+    struct half
+        shared; /* set before a second thread has a cache, for good: two may free one block at the same moment */
 };
-extern GR_HIDDEN struct seal_secret gr_seal_secret;
-
-/* Set before a second thread has a cache, for good: from then on two may free one block at the same moment. */
-extern GR_HIDDEN struct half gr_seal_shared;
+extern GR_HIDDEN struct seal_facts gr_seal;
 void gr_seal_boot(void);
 
 /* Bits that nobody outside can foretell; a shared word is written. */
@@ -58,7 +60,7 @@ GR_INLINE uint32_t random_below(uint64_t *state, uint32_t n) {
 uint64_t gr_random_bits(uint64_t v, unsigned k);
 
 GR_INLINE uint64_t seal_of(const void *block) {
-    uint64_t mixed = ((uintptr_t)block ^ word_peek(&gr_seal_secret.add)) * word_peek(&gr_seal_secret.multiply);
+    uint64_t mixed = ((uintptr_t)block ^ word_peek(&gr_seal.add)) * word_peek(&gr_seal.multiply);
     return (mixed & ~0xffffull) | SLACK_MARK;
 }
 
@@ -77,7 +79,7 @@ GR_INLINE void seal_put(void *block, size_t bytes, size_t n) {
 GR_INLINE uint64_t seal_look(void *block, size_t bytes) { return word_load_relaxed(seal_word(block, bytes)); }
 GR_INLINE uint64_t seal_take(void *block, size_t bytes) {
     struct word *seal = seal_word(block, bytes);
-    if (half_load_relaxed(&gr_seal_shared))
+    if (half_load_relaxed(&gr_seal.shared))
         return word_swap_relaxed(seal, 0);
     uint64_t was = word_load_relaxed(seal);
     word_store_relaxed(seal, 0);
@@ -108,9 +110,7 @@ GR_INLINE bool taken_slack_is_whole(const void *block, size_t room, uint64_t sla
     return !more;
 }
 
-/* Has the processor vectors of VECTOR_BYTES? False before the first slab is born. */
-extern GR_HIDDEN struct half gr_wide;
-GR_INLINE bool is_wide(void) { return half_load_relaxed(&gr_wide) != 0; }
+GR_INLINE bool is_wide(void) { return half_load_relaxed(&gr_seal.wide) != 0; }
 
 /* The first byte that is not zero; NULL: all are. */
 const void *gr_first_written(const void *block, size_t bytes);

@@ -2,7 +2,7 @@
  *
  * PURPOSE     16-byte steps to 128 bytes, then 8 classes per doubling to 256 KiB, of which the last is a page longer in the hardened
  *             build. A request of n bytes
- *             gets the smallest class that holds it; 0 bytes get the first.
+ *             gets the smallest class that holds it; 0 bytes get the least.
  *
  * INVARIANTS
  *   class-minimal  class_of(n) is the least class of at least n bytes, from LEAST_CLASS on; class_bytes rises with the class, to SIZE_CLASSES.

@@ -30,8 +30,9 @@ uint32_t gr_slab_birth(unsigned class, bool only, bool *clean) {
     for (unsigned w = 0; w < k->words; w++)
         word_store_relaxed(slab_bits((uint32_t)first, w),
                            bits_span(0, k->capacity - w * 64 < 64 ? k->capacity - w * 64 : 64));
+    bool fresh = HARDENED && !gr_run_was_given(first, k->granules) && *clean;
     if (HARDENED && k->bytes > SHORT_BYTES)
-        word_store_relaxed(slab_fresh((uint32_t)first), *clean ? bits_span(0, k->capacity) : 0);
+        word_store_relaxed(slab_fresh((uint32_t)first), fresh ? bits_span(0, k->capacity) : 0);
     half_store_relaxed(&s->word, SLAB_OWNED);
     gr_page_map_set(first, k->granules, class);
     return (uint32_t)first;

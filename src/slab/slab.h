@@ -133,11 +133,12 @@ uint32_t gr_slab_birth(unsigned class, bool only, bool *clean);
 /* The holder of the token gives a whole slab's run back. */
 void gr_slab_retire(uint32_t index, unsigned class);
 
-/* What a pointer into a slab's granule is: the slab's number, and block_bit the block's place; false: not a block's start. */
-/* Hardened, in slabs of blocks above SHORT_BYTES, which have one word of bits: the blocks that nobody was given since the slab was born
- * on clean memory. */
+/* Hardened, in slabs of blocks above SHORT_BYTES, which have one word of bits: the blocks of memory that nobody was ever given. Who is
+ * given one clears its bit. */
 GR_INLINE struct word *slab_fresh(uint32_t slab) { return slab_bits(slab, 1); }
+_Static_assert(GRANULE_BYTES / 1024 <= 64 && SLAB_NEAR_WORDS >= 2, "a bit for each block, and room beside");
 
+/* What a pointer into a slab's granule is: the slab's number, and block_bit the block's place; false: not a block's start. */
 struct block_place {
     uint32_t slab;
     uint32_t index; /* of the block */
