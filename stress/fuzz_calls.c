@@ -442,9 +442,7 @@ static void resize(uint16_t slot, size_t size, unsigned variant) {
         pattern_parts(&block, size < kept ? size : kept, part_holds);
     if (size < kept)
         part_holds(&block, size < EDGE_BYTES ? 0 : size - EDGE_BYTES, size);
-    /* Where the system refused, a block that was longer may be that still; the sized calls may not free it (docs/trust.md). */
-    bool as_asked = fired == atomic_load(&fault.fired) || usable == granary_nallocx(size, 0);
-    block = (struct block){.ptr = out, .size = size, .usable = usable, .exact = as_asked};
+    block = (struct block){.ptr = out, .size = size, .usable = usable, .exact = true};
     fill(&block);
     model_return(slot, block);
 }

@@ -143,6 +143,43 @@ static void semantics_012_failing_growth_leaves_the_block(void **state) {
     }
 }
 
+/* Without memory for even a smaller block realloc keeps the old one, and each way to free it takes the size asked for last. */
+static void semantics_010_a_block_kept_without_memory_is_freed_by_its_last_size(void **state) {
+    (void)state;
+    const size_t sizes[][2] = {{100, 20},          {1000, 100},      {100000, 600},         {200000, 1000},
+                               {300000, 100},      {400000, 100000}, {11 * MIB, 176 * KIB}, {80 * MIB, 3000},
+                               {80 * MIB, 3 * MIB}};
+    size_t kept = 0;
+    for (size_t i = 0; i < COUNT_OF(sizes) * 3; i++) {
+        size_t size = sizes[i / 3][0], less = sizes[i / 3][1];
+        void **held = NULL, **next;
+        void *ptr = filled(granary_malloc(size), less, i);
+        fault_arm(FAULT_ANY, 1, true, ENOMEM);
+        for (; (next = granary_malloc(less)); held = next) /* all that is left from earlier */
+            *next = held;
+        void *same = granary_realloc(ptr, less);
+        must(fault_disarm() > 0);
+        must(same && pattern_holds(same, less, i));
+        kept += same == ptr && granary_malloc_usable_size(same) != granary_nallocx(less, 0);
+        if (i % 3 == 0)
+            granary_free_sized(same, less);
+        else if (i % 3 == 1)
+            granary_sdallocx(same, less, 0);
+        else
+            granary_free(same);
+        for (; held; held = next) {
+            next = *held;
+            granary_free_sized(held, less);
+        }
+        void *first = filled(granary_malloc(less), less, i), *second = filled(granary_malloc(size), less, i);
+        must(pattern_holds(first, less, i) && pattern_holds(second, less, i));
+        granary_free_sized(first, less);
+        granary_free_sized(second, size);
+    }
+    must(kept > 0);
+    granary_trim(); /* each went to its own class */
+}
+
 /* Reading past the end of a huge mapping faults where nothing follows it: a guard goes there if the place is free. */
 static bool guard_after(uintptr_t start, uintptr_t end, const char *perms, void *arg) {
     (void)perms;
@@ -252,6 +289,7 @@ int main(void) {
         cmocka_unit_test(semantics_009_realloc_keeps_the_common_prefix),
         cmocka_unit_test(semantics_009_realloc_grows_step_by_step),
         cmocka_unit_test(semantics_010_realloc_to_zero_frees),
+        cmocka_unit_test(semantics_010_a_block_kept_without_memory_is_freed_by_its_last_size),
         cmocka_unit_test(semantics_011_impossible_growth_leaves_the_block),
         cmocka_unit_test(semantics_012_failing_growth_leaves_the_block),
         cmocka_unit_test(semantics_013_realloc_of_aligned_blocks),

@@ -31,6 +31,8 @@ enum {
     CLEAN_FROM_BYTES = 4096, /* calloc of so much looks for a block that is known to be zero */
 };
 
+struct word gr_sizes_say;
+
 /* ---- out of memory: whatever is cached anywhere within reach goes back first ---- */
 
 void gr_bring_home(struct cache *self, bool pages) {
@@ -348,8 +350,10 @@ void gr_free_sized_slow(void *p, size_t n, size_t align, const char *call) {
     size_t have, want = usable_of_request(n, align);
     if (page_class_of(p) || !gr_guarded_bytes(p, &have, call, __builtin_frame_address(0)))
         have = gr_usable(p, call);
+    bool longer = have > want && want && word_peek(&gr_sizes_say) == SIZES_LEAST;
     /* realloc may have left a huge block where a new one would be large. */
-    if (have != want && (want <= SMALL_MAX_BYTES || have != round_up(n, os_page_bytes()) || page_class_of(p)))
+    if (have != want && !longer &&
+        (want <= SMALL_MAX_BYTES || have != round_up(n, os_page_bytes()) || page_class_of(p)))
         gr_fatal_size(call, p, n, have);
     gr_free_checked(p, call);
 }
@@ -370,8 +374,9 @@ void *granary_calloc(size_t count, size_t size) {
 
 size_t granary_malloc_usable_size(const void *ptr) { return ptr ? gr_usable(ptr, "malloc_usable_size") : 0; }
 
-GR_NOINLINE void gr_free_sized_guarded(void *p, size_t n, const char *call) {
-    if (page_class_of(p))
+GR_NOINLINE void gr_free_sized_looking(void *p, size_t n, const char *call) {
+    unsigned class = (unsigned)page_class_of(p);
+    if (class && class <= CLASSES && class_bytes(class) == usable_of_request(n, 1))
         api_free_sized(p, n, call);
     else
         gr_free_sized_slow(p, n, 1, call);
@@ -412,4 +417,6 @@ GR_CTOR void gr_load(void) {
         gr_warn("ignored, the hardened build has guards of its own: ", "guards", sizeof "guards" - 1);
     else
         gr_guarded_start(option_get(OPTION_GUARDS), os_secret());
+    if (guarded_in_use())
+        word_store_relaxed(&gr_sizes_say, SIZES_GUARDED);
 }

@@ -28,8 +28,16 @@ GR_INLINE void *alloc_class_missed(unsigned class, size_t n, size_t align) {
                                                       : gr_alloc_class_slow(class);
 }
 
-/* free_sized where there are guarded blocks, which no magazine may hold: the page map is looked at. */
-void gr_free_sized_guarded(void *p, size_t n, const char *call);
+/* What the size that a sized free names says of its block. It only ever grows, before whoever frees such a block has it. */
+enum {
+    SIZES_EXACT,   /* its class */
+    SIZES_GUARDED, /* not whether it is a guarded one, which no magazine may hold */
+    SIZES_LEAST    /* not that either: realloc to less had no memory, and kept some block that is larger */
+};
+extern GR_HIDDEN struct word gr_sizes_say;
+
+/* free_sized where sizes do not say the class: the page map is looked at. */
+void gr_free_sized_looking(void *p, size_t n, const char *call);
 
 /* Reads the options and does what they ask for, once: before main, by whoever's constructor is first. */
 void gr_load(void);
@@ -110,10 +118,10 @@ GR_INLINE void api_free_sized(void *p, size_t n, const char *call) {
     gr_free_sized_slow(p, n, 1, call);
 }
 
-/* The same where p may be guarded. */
+/* The same where p may be guarded, or realloc's. */
 GR_INLINE void api_free_sized_any(void *p, size_t n) {
-    if (GR_UNLIKELY(guarded_in_use()))
-        gr_free_sized_guarded(p, n, "free_sized");
+    if (GR_UNLIKELY(word_peek(&gr_sizes_say) != SIZES_EXACT))
+        gr_free_sized_looking(p, n, "free_sized");
     else
         api_free_sized(p, n, "free_sized");
 }

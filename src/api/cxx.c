@@ -124,7 +124,7 @@ static void delete_nothrow(void *p, const void *tag) {
 
 GR_NOINLINE static void delete_sized_otherwise(void *p, size_t n) {
     if (cxx.replaced_delete == own_delete)
-        gr_free_sized_guarded(p, n, "operator delete");
+        gr_free_sized_looking(p, n, "operator delete");
     else
         cxx.replaced_delete(p);
 }

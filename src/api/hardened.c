@@ -217,6 +217,10 @@ void gr_hardened_free_as(void *p, const char *call) { free_as(p, SIZE_UNKNOWN, c
 
 void gr_hardened_free_sized(void *p, size_t n, size_t align, const char *call) {
     unsigned class = (unsigned)page_class_of(p), want = 0;
+    if (p && word_peek(&gr_sizes_say) == SIZES_LEAST && n < gr_hardened_usable(p, class, call)) {
+        free_as(p, SIZE_UNKNOWN, call);
+        return;
+    }
     if (class && class <= CLASSES && n <= SMALL_MAX_BYTES - SEAL_BYTES) {
         want = align <= MIN_ALIGN ? gr_class_of(n + SEAL_BYTES) : gr_class_of_aligned(n + SEAL_BYTES, align);
         if (class_bytes(want) != class_bytes(class))

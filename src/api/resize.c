@@ -53,8 +53,10 @@ GR_NOINLINE static void *copied_quietly(void *p, size_t have, size_t n) {
         quiet_end(&trying);
         if (GR_LIKELY(q != NULL))
             return copied_into(q, p, have, n);
-        if (n <= have)
-            return p; /* a smaller block is not to be had: the old one will do */
+        if (n <= have) { /* a smaller block is not to be had: the old one will do */
+            word_store_relaxed(&gr_sizes_say, SIZES_LEAST);
+            return p;
+        }
         if (!gr_asks_again(n))
             return NULL;
         if (have > SMALL_MAX_BYTES && (q = resized(p, have, n))) /* there is room behind it by now */
